@@ -1,0 +1,19 @@
+//! Times as printed.
+
+use super::*;
+
+const AT: u64 = 1_795_341_600_123_456_789;
+
+#[test]
+fn the_exact_spelling_always_has_nine_digits() {
+    assert_eq!(rfc3339(AT), "2026-11-22T10:00:00.123456789Z");
+    assert_eq!(rfc3339(1_795_341_600_000_000_000), "2026-11-22T10:00:00.000000000Z");
+    assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
+    assert!(rfc3339(u64::MAX).starts_with("2554-"));
+}
+
+#[test]
+fn the_spelling_for_people_says_its_offset() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    assert_eq!(in_zone(AT, zone), "2026-11-22 11:00:00.123 +01:00");
+}

@@ -1,0 +1,432 @@
+//! One consistency group at work: a thread that alone changes its journal.
+//!
+//! Owns the mailbox, the loop and the state that the loop's parts share. Frames from the splitter and calls from
+//! operators come through one bounded mailbox and take turns; appends gather whatever has come meanwhile. Reading a
+//! journal (images, timelines, status) needs no turn: a journal may be read from any thread. [`Group`] itself knows
+//! neither thread nor socket nor the system's clocks: [`GroupHandle`] gives it turns, links send for it, and its
+//! `clock` tells the time, so that a simulation drives it as it is.
+//!
+//! `stream` carries out what `intake::session` decides, `bookmarks` and `rollbacks` what `crate::bookmark` and
+//! `crate::rollback` decide, `members` changes who belongs to the group, `verify` reads for a splitter that compares.
+
+pub mod bookmarks;
+pub mod clock;
+mod members;
+pub mod rollbacks;
+mod stream;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use control::error::{ControlError, Kind};
+use control::events::{EventKind, Events, News};
+use journal::{Journal, JournalError, PointError};
+use record::ids::Incarnation;
+use record::position::Label;
+
+use crate::events::GapWatch;
+use crate::intake::link::{Link, LinkEvent, LinkId};
+use crate::intake::outbox::Outbox;
+use crate::intake::session::{Action, Input, Intake, Millis};
+
+pub use members::MemberPlan;
+
+use clock::{Clock, SystemClock};
+
+/// Events that may wait for the thread. When it is full, readers of links wait (and their splitters' sends with
+/// them), and so do operators' requests.
+const MAILBOX: usize = 256;
+/// Events handled before what is there to be appended is appended: a stream of something else must not hold it up.
+const EVENTS_PER_TURN: usize = 16;
+/// How often waiting bookmarks and a rollback being prepared are looked at.
+const LOOK_EVERY_MS: Millis = 100;
+/// How often a group to which nothing happens takes a turn.
+const IDLE_TURN_MS: Millis = 1000;
+/// How long an operator's request waits for its turn.
+const CALL_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Something to be done in turn with appends.
+pub type Call = Box<dyn FnOnce(&mut Group) + Send>;
+
+/// What waits for its turn.
+pub enum Event {
+    /// A connection brings something.
+    Link(LinkEvent),
+    /// An operator asks for something.
+    Call(Call),
+    /// The group ends.
+    Stop,
+}
+
+/// What others may know of the group without waiting for its thread.
+#[derive(Debug, Default)]
+struct Shared {
+    linked: AtomicBool,
+    /// Why the journal takes nothing at present.
+    trouble: Mutex<Option<String>>,
+    /// Why a replica takes nothing at present.
+    replica_trouble: Mutex<Option<String>>,
+}
+
+/// A replica that could not be attached when the journal was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LostReplica {
+    /// Whose.
+    pub volume: Incarnation,
+    /// Which file, why, and what to do: one line.
+    pub reason: String,
+}
+
+/// The group as the rest of the appliance holds it.
+#[derive(Debug)]
+pub struct GroupHandle {
+    name: String,
+    journal: Arc<Journal>,
+    mailbox: SyncSender<Event>,
+    shared: Arc<Shared>,
+    lost: Vec<LostReplica>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Link(_) => "link event",
+            Self::Call(_) => "call",
+            Self::Stop => "stop",
+        })
+    }
+}
+
+impl GroupHandle {
+    /// Starts the thread of a group whose journal is open, its replicas attached but for those that are `lost`.
+    pub fn start(name: &str, journal: Journal, lost: Vec<LostReplica>, events: &Events) -> Result<Self, ControlError> {
+        let journal = Arc::new(journal);
+        let (mailbox, inbox) = sync_channel(MAILBOX);
+        let mut group = Group::new(name, &journal, Arc::new(SystemClock::default()));
+        group.events = events.clone();
+        let shared = Arc::clone(&group.shared);
+        let thread = thread::Builder::new()
+            .name(format!("group {name}"))
+            .spawn(move || group.run(&inbox))
+            .map_err(|e| ControlError::failed(format!("cannot start a thread for group {name}: {e}")))?;
+        Ok(Self { name: name.to_owned(), journal, mailbox, shared, lost, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The journal, to be read.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Whether a splitter has a session.
+    pub fn is_linked(&self) -> bool {
+        self.shared.linked.load(Ordering::Relaxed) && !self.has_ended()
+    }
+
+    /// Whether the thread is gone, so that nothing is taken any more.
+    fn has_ended(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Replicas that could not be attached.
+    pub fn lost_replicas(&self) -> &[LostReplica] {
+        &self.lost
+    }
+
+    /// Why the journal, or a replica, takes nothing at present.
+    pub fn trouble(&self) -> Option<String> {
+        if self.has_ended() {
+            return Some("the group's thread has ended; see the appliance's log; undisk down, undisk up".to_owned());
+        }
+        let read = |held: &Mutex<Option<String>>| held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        read(&self.shared.trouble).or_else(|| read(&self.shared.replica_trouble))
+    }
+
+    /// Brings an event from a link; blocks while the mailbox is full.
+    pub fn deliver(&self, event: LinkEvent) -> Result<(), (bool, String)> {
+        self.mailbox.send(Event::Link(event)).map_err(|_| (true, format!("group {} is being closed", self.name)))
+    }
+
+    /// Runs something on the group's thread, in turn with appends.
+    pub fn call<T: Send + 'static>(&self, f: impl FnOnce(&mut Group) -> T + Send + 'static) -> Result<T, ControlError> {
+        let (answer, outcome) = sync_channel(1);
+        let call: Call = Box::new(move |group| {
+            // Nobody waits any more: what was done stays done.
+            let _ = answer.send(f(group));
+        });
+        let closing = || ControlError::failed(format!("group {} is being closed", self.name));
+        self.mailbox.send(Event::Call(call)).map_err(|_| closing())?;
+        outcome.recv_timeout(CALL_PATIENCE).map_err(|e| match e {
+            RecvTimeoutError::Disconnected => closing(),
+            RecvTimeoutError::Timeout => ControlError::new(
+                Kind::TimedOut,
+                format!(
+                    "the journal of group {} has not taken anything for {} seconds",
+                    self.name,
+                    CALL_PATIENCE.as_secs()
+                ),
+            )
+            .hint("undisk status; see the appliance's log"),
+        })
+    }
+
+    /// Ends the thread and with it the link, and closes the journal cleanly. Whoever still reads it may go on.
+    pub fn close(&self) -> Result<(), ControlError> {
+        // The thread may be gone already.
+        let _ = self.mailbox.send(Event::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(group = self.name, "the group's thread ended by a panic");
+        }
+        self.journal.close().map_err(|e| ControlError::failed(format!("close the journal of group {}: {e}", self.name)))
+    }
+}
+
+/// A group, wherever it gets its turns.
+#[derive(Debug)]
+pub struct Group {
+    name: String,
+    journal: Arc<Journal>,
+    shared: Arc<Shared>,
+    events: Events,
+    gap: GapWatch,
+    intake: Intake,
+    /// Connections that speak or want to.
+    links: BTreeMap<LinkId, Link>,
+    outbox: Option<Outbox>,
+    /// The last reason for which a link was refused: one that comes back again and again is told of once.
+    refused: String,
+    /// When a replica could not be written.
+    replica_failed: Option<Millis>,
+    bookmarks: Vec<bookmarks::Pending>,
+    verifying: verify::Verifying,
+    rollback: Option<rollbacks::Running>,
+    /// The newest id that a rollback of this process had.
+    rollback_tried: u64,
+    clock: Arc<dyn Clock>,
+    looked: Millis,
+}
+
+impl Group {
+    /// A group whose journal is open and has its replicas; nobody is connected. A rollback that a former process left
+    /// owed is taken up.
+    pub fn new(name: &str, journal: &Arc<Journal>, clock: Arc<dyn Clock>) -> Self {
+        let looked = clock.elapsed_ms();
+        let mut group = Self {
+            name: name.to_owned(),
+            journal: Arc::clone(journal),
+            shared: Arc::default(),
+            events: Events::silent(),
+            gap: GapWatch::over(journal),
+            intake: Intake::default(),
+            links: BTreeMap::new(),
+            outbox: None,
+            refused: String::new(),
+            replica_failed: None,
+            bookmarks: Vec::new(),
+            verifying: verify::Verifying::default(),
+            rollback: None,
+            rollback_tried: 0,
+            clock,
+            looked,
+        };
+        group.resume_rollback();
+        group.members_changed();
+        group
+    }
+
+    fn run(&mut self, events: &Receiver<Event>) {
+        if let Err(e) = ublk_device::io_flusher() {
+            tracing::warn!(group = self.name, error = %e, "the journal's thread is not marked as an I/O flusher");
+        }
+        loop {
+            let mut first = match events.recv_timeout(Duration::from_millis(self.patience_ms())) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+            };
+            if self.turn(|| first.take().or_else(|| events.try_recv().ok())).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// One turn: handles what `next` brings, up to a limit, appends what has come, and does what is due. `Break` once
+    /// the group has ended.
+    pub fn turn(&mut self, mut next: impl FnMut() -> Option<Event>) -> ControlFlow<()> {
+        let mut handled = 0;
+        while handled < EVENTS_PER_TURN && (handled == 0 || !self.intake.batch_is_full()) {
+            let Some(event) = next() else { break };
+            match event {
+                Event::Link(event) => self.link_event(event),
+                Event::Call(call) => call(self),
+                Event::Stop => {
+                    self.farewell();
+                    return ControlFlow::Break(());
+                }
+            }
+            handled += 1;
+        }
+        if let Some(append) = self.intake.append_now() {
+            self.perform(vec![append]);
+        }
+        let now = self.now();
+        if self.intake.due().is_some_and(|due| due <= now) {
+            self.feed(Input::Tick);
+        }
+        let now = self.now();
+        if now.saturating_sub(self.looked) >= LOOK_EVERY_MS {
+            self.looked = now;
+            self.look_at_bookmarks();
+            self.look_at_rollback();
+            self.look_at_verifying();
+            self.gap.look(&self.name, &self.journal, &self.events);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// How many milliseconds may pass before the next turn if nothing comes.
+    pub fn patience_ms(&self) -> Millis {
+        let quiet = self.bookmarks.is_empty() && self.rollback.is_none() && self.verifying.is_idle();
+        let idle = if quiet { IDLE_TURN_MS } else { LOOK_EVERY_MS };
+        match self.intake.due() {
+            Some(due) => idle.min(due.saturating_sub(self.now())),
+            None => idle,
+        }
+    }
+
+    fn farewell(&mut self) {
+        // What came is either durable or still in the outbox; nothing is hurried.
+        for link in self.links.values() {
+            link.close();
+        }
+        self.shared.linked.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for nothing on behalf of operators any more: the appliance ends. What was begun goes on.
+    pub fn give_up(&mut self) {
+        self.bookmarks.clear();
+        if let Some(running) = &mut self.rollback {
+            running.answer = None;
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.elapsed_ms()
+    }
+
+    /// The present, as a label.
+    fn label(&self) -> Label {
+        Label::from_nanos(self.clock.wall_ns())
+    }
+
+    /// Tells the intake, and does what follows.
+    fn feed(&mut self, input: Input) {
+        let actions = self.intake.step(self.now(), input);
+        self.perform(actions);
+        self.shared.linked.store(self.intake.linked(), Ordering::Relaxed);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn tell(&self, kind: EventKind, text: impl Into<String>) {
+        self.events.tell(News::new(kind, text).group(&self.name));
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        note(self, "journal", &self.shared.trouble, trouble);
+    }
+
+    fn set_replica_trouble(&self, trouble: Option<String>) {
+        note(self, "replica", &self.shared.replica_trouble, trouble);
+    }
+}
+
+/// Keeps a trouble for the status, and tells when it comes and goes.
+fn note(group: &Group, what: &str, held: &Mutex<Option<String>>, trouble: Option<String>) {
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    if *held == trouble {
+        return;
+    }
+    if let Some(reason) = &trouble {
+        tracing::error!(group = group.name, what, reason, "nothing more is taken");
+        group.tell(EventKind::Alarm, format!("the {what} takes nothing more: {reason}"));
+    } else {
+        tracing::info!(group = group.name, what, "taken again");
+        group.tell(EventKind::AlarmOver, format!("the {what} takes what it is given again"));
+    }
+    *held = trouble;
+}
+
+/// The present, as a label.
+pub fn now_label() -> Label {
+    Label::from_nanos(control::time::now())
+}
+
+/// A journal's error, for an operator: what was being done stands in front.
+pub fn journal_error(doing: &str, error: &JournalError) -> ControlError {
+    match error {
+        JournalError::Point(error) => point_error(doing, error),
+        JournalError::Refused(_) | JournalError::StaleSplitter { .. } | JournalError::AlreadyExists { .. } => {
+            ControlError::refused(format!("cannot {doing}: {error}"))
+        }
+        JournalError::NoSpace { .. } => ControlError::failed(format!("cannot {doing}: {error}"))
+            .hint("free some space on the file system of the journal, then try again"),
+        JournalError::Poisoned { .. } => ControlError::failed(format!("cannot {doing}: {error}"))
+            .hint("check the disk, then undisk down and undisk up"),
+        JournalError::InUse { .. }
+        | JournalError::NotAJournal { .. }
+        | JournalError::SuperblockLost { .. }
+        | JournalError::UnknownFormat { .. }
+        | JournalError::Io { .. } => ControlError::failed(format!("cannot {doing}: {error}")),
+    }
+}
+
+/// The position that a point names, or a word for an operator on why there is none; a refusal names the window.
+pub fn resolve(
+    journal: &Journal,
+    doing: &str,
+    point: &record::point::Point,
+) -> Result<record::position::Position, ControlError> {
+    journal.resolve(point).map_err(|error| {
+        let mut refusal = point_error(doing, &error);
+        match (&error, journal.timeline().window) {
+            (PointError::InsideGap { .. }, Some(window)) => {
+                let window = format!("; the window reaches from {} to {}", window.oldest, window.newest);
+                refusal.message.push_str(&window);
+            }
+            (PointError::InsideGap { .. }, None)
+            | (
+                PointError::NoVolume
+                | PointError::UnknownBookmark { .. }
+                | PointError::OutsideWindow { .. }
+                | PointError::BeyondHead { .. },
+                _,
+            ) => {}
+        }
+        refusal
+    })
+}
+
+/// A point that cannot be offered, for an operator.
+pub fn point_error(doing: &str, error: &PointError) -> ControlError {
+    let kind = match error {
+        PointError::NoVolume
+        | PointError::UnknownBookmark { .. }
+        | PointError::OutsideWindow { .. }
+        | PointError::BeyondHead { .. } => Kind::NotFound,
+        PointError::InsideGap { .. } => Kind::Refused,
+    };
+    ControlError::new(kind, format!("cannot {doing}: {error}"))
+}

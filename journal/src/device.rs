@@ -1,0 +1,80 @@
+//! The disk as the engine sees it: a directory of files, some of which make every write durable before it returns.
+//!
+//! Owns the two traits and the real body (`real`); the simulated one, which forgets, tears and lies on request,
+//! lives in `tests/kit`. Deliberately knows nothing of what the files hold.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+mod real;
+
+pub use real::RealDisk;
+
+/// How a file is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read only, past the page cache where the file system lets us: what is read is what the medium holds.
+    /// Buffers, offsets and lengths are multiples of 4096 at addresses that are multiples of 4096.
+    Read,
+    /// Read and write; a write is durable when it returns (`O_DIRECT` where the file system takes it, and
+    /// `O_DSYNC`). Alignment as for `Read`.
+    Durable,
+    /// Read and write through the page cache; durable after `sync`. No alignment.
+    Buffered,
+}
+
+/// One journal's directory. Names are relative to it, with `/` between folder and file.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// How to name the directory to a person.
+    fn describe(&self) -> String;
+
+    /// Takes the directory for one writer until the guard is dropped. `ErrorKind::WouldBlock` when another has it.
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+
+    /// The names in a folder; `""` is the directory itself.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Makes a folder, or finds it there.
+    fn make_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// Makes a file of `bytes` zeros whose space is allocated, for `Durable` or `Buffered` use. Replaces one of
+    /// that name. On an error no file of that name is left.
+    fn create(&self, name: &str, bytes: u64, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file that exists.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name, in the same folder, replacing what has it. Durable after `sync_folder`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable after `sync_folder`.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes what was created, renamed and removed in a folder durable.
+    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads until the buffer is full or the file ends; answers with the bytes read.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of the slices, one behind the other, as one request where the system takes it as one. On a
+    /// `Durable` file they are durable when this returns.
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Makes content and length durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts or extends the file (with zeros, allocated).
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+}

@@ -1,0 +1,279 @@
+//! The volumes as they were at one position.
+//!
+//! Owns reading: pieces from the index, bytes from log and replica, every block of the log checked before it is
+//! served. Deliberately knows no device and no overlay.
+
+use crate::aligned::Aligned;
+use crate::error::{Cause, ReadFailure};
+use crate::lock::{read, write};
+use crate::members::Member;
+use crate::path::Path;
+use crate::reader::Core;
+use crate::recovery::{Damage, DamageKind};
+use crate::state::{Chunk, Piece, Source};
+use crate::timeline::At;
+use record::checksum::Salt;
+use record::chunk::block_crc;
+use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
+use record::header::HEADER_BYTES;
+use record::ids::Incarnation;
+use record::position::Position;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An image. Pins its position while it lives. Cheap to make and to clone; many threads may read at once.
+#[derive(Clone, Debug)]
+pub struct Image {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Arc<Core>,
+    at: At,
+    members: Vec<Member>,
+    /// One for each member.
+    paths: Vec<Path>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.images.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A run of sectors of an image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImagePiece {
+    /// Where.
+    pub extent: Extent,
+    /// What is there.
+    pub kind: PieceKind,
+    /// Which record wrote it; the origin for what the volume joined with.
+    pub position: Position,
+}
+
+/// What a run of sectors is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PieceKind {
+    /// Written data.
+    Data,
+    /// Zeros, allocated.
+    Zero,
+    /// A hole.
+    Hole,
+    /// As the volume joined: in the replica, data or zeros.
+    Joined,
+    /// Refused: lost records may have written there.
+    Refused,
+}
+
+/// What could not be read, while a read goes on.
+#[derive(Default)]
+struct Refused {
+    extents: Vec<Extent>,
+    cause: Option<Cause>,
+}
+
+impl Refused {
+    fn add(&mut self, extent: Extent, cause: Cause) {
+        self.extents.push(extent);
+        self.cause.get_or_insert(cause);
+    }
+}
+
+impl Image {
+    /// The volumes at a position, which the caller knows to be one that can be shown.
+    pub(crate) fn at_position(core: &Arc<Core>, position: Position) -> Self {
+        core.images.fetch_add(1, Ordering::Relaxed);
+        let inner = {
+            let state = read(&core.state);
+            let members: Vec<Member> = state.members.all().filter(|m| m.shown_at(position)).cloned().collect();
+            let paths = members.iter().map(|member| state.path(member, position)).collect();
+            let at = state.timeline.at(position);
+            Inner { core: core.clone(), at, members, paths }
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> At {
+        self.inner.at
+    }
+
+    /// The volumes that it shows, by incarnation.
+    pub fn members(&self) -> &[Member] {
+        &self.inner.members
+    }
+
+    /// Reads `extent`, whose length in bytes the buffer has. On a failure the buffer holds the right bytes outside
+    /// of `ReadFailure::damaged` and zeros inside.
+    pub fn read(&self, volume: Incarnation, extent: Extent, buffer: &mut [u8]) -> Result<(), ReadFailure> {
+        assert_eq!(buffer.len() as u64, extent.bytes(), "the buffer has the extent's length");
+        let pieces = match self.resolve(volume, extent) {
+            Ok(pieces) => pieces,
+            Err(failure) => {
+                buffer.fill(0);
+                return Err(failure);
+            }
+        };
+        let mut refused = Refused::default();
+        for piece in &pieces {
+            let from = byte_index(piece.extent.start().index() - extent.start().index());
+            let part = &mut buffer[from..from + byte_index(piece.extent.count().get())];
+            match &piece.source {
+                Source::Zero | Source::Hole => part.fill(0),
+                Source::Log { chunk, record } => {
+                    self.read_log(volume, piece, chunk, *record, part, &mut refused);
+                }
+                Source::Base => {
+                    if let Err(error) = self.inner.core.read_base(volume, piece.extent, part) {
+                        part.fill(0);
+                        refused.add(piece.extent, Cause::Replica { error });
+                    }
+                }
+                Source::Lost { first, last } => {
+                    part.fill(0);
+                    refused.add(piece.extent, Cause::LostRecords { first: *first, last: *last });
+                }
+            }
+        }
+        match refused.cause {
+            None => Ok(()),
+            Some(cause) => {
+                let damaged = crate::index::normalise(refused.extents);
+                Err(ReadFailure { volume, position: self.inner.at.position, damaged, cause })
+            }
+        }
+    }
+
+    /// What `extent` is made of, in address order, without a hole between pieces.
+    pub fn pieces(&self, volume: Incarnation, extent: Extent) -> Result<Vec<ImagePiece>, ReadFailure> {
+        let pieces = self.resolve(volume, extent)?;
+        let kind = |source: &Source| match source {
+            Source::Log { .. } => PieceKind::Data,
+            Source::Zero => PieceKind::Zero,
+            Source::Hole => PieceKind::Hole,
+            Source::Base => PieceKind::Joined,
+            Source::Lost { .. } => PieceKind::Refused,
+        };
+        let piece = |p: &Piece| ImagePiece { extent: p.extent, kind: kind(&p.source), position: p.position };
+        Ok(pieces.iter().map(piece).collect())
+    }
+
+    fn resolve(&self, volume: Incarnation, extent: Extent) -> Result<Vec<Piece>, ReadFailure> {
+        let inner = &*self.inner;
+        let at = inner.members.iter().position(|m| m.incarnation == volume && extent.fits(m.size));
+        let Some(at) = at else {
+            let damaged = vec![extent];
+            return Err(ReadFailure { volume, position: inner.at.position, damaged, cause: Cause::NotThere });
+        };
+        Ok(read(&inner.core.state).pieces(&inner.members[at], &inner.paths[at], extent))
+    }
+
+    /// Reads a run of sectors that one record wrote. The record's payload is checked in blocks of 4 KiB from its own
+    /// start, so whole blocks are read.
+    fn read_log(
+        &self,
+        volume: Incarnation,
+        piece: &Piece,
+        chunk: &Arc<Chunk>,
+        record: usize,
+        part: &mut [u8],
+        refused: &mut Refused,
+    ) {
+        let core = &*self.inner.core;
+        let written = &chunk.body.records[record];
+        let descriptor = &written.descriptor;
+        let record_start = descriptor.extent.map_or(0, |extent| extent.start().index());
+        let skipped = piece.extent.start().index() - record_start;
+        let first_block = skipped / BLOCK_SECTORS;
+        let payload = descriptor.payload_bytes as usize;
+        let block_start = byte_index(first_block * BLOCK_SECTORS);
+        let wanted_end = byte_index(skipped) + part.len();
+        let blocks_end = wanted_end.next_multiple_of(BLOCK_BYTES).min(payload);
+        let payload_at = chunk.place.offset
+            + HEADER_BYTES as u64
+            + u64::from(chunk.header.body_header_len)
+            + u64::from(descriptor.payload_offset);
+        let read = core.read_segment(chunk.place.segment, payload_at + block_start as u64, blocks_end - block_start);
+        let (bytes, error) = match read {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let salt = Salt::of(core.id);
+        let mut at = block_start;
+        let mut damaged = Vec::new();
+        while at < wanted_end {
+            let end = (at + BLOCK_BYTES).min(payload);
+            let index = at / BLOCK_BYTES;
+            // The sectors of this block that are wanted, relative to the record's start, in bytes.
+            let (from, to) = (at.max(byte_index(skipped)), end.min(wanted_end));
+            let target = &mut part[from - byte_index(skipped)..to - byte_index(skipped)];
+            let block = bytes.get(at - block_start..end - block_start);
+            let good = block.filter(|block| {
+                written.crcs.get(index).is_some_and(|crc| {
+                    block_crc(salt, block, descriptor.volume, record_start, index, chunk.body.header.session) == *crc
+                })
+            });
+            if let Some(block) = good {
+                target.copy_from_slice(&block[from - at..to - at]);
+            } else {
+                target.fill(0);
+                let sectors = |bytes: usize| record_start + bytes as u64 / SECTOR_BYTES;
+                let place = chunk.place.to_string();
+                let cause = match &error {
+                    Some(error) => Cause::Unreadable { position: piece.position, place, error: error.clone() },
+                    None => Cause::Checksum { position: piece.position, place },
+                };
+                if let Some(extent) = Extent::between(sectors(from), sectors(to)) {
+                    refused.add(extent, cause);
+                }
+                damaged.extend(Extent::between(sectors(at), sectors(end)));
+            }
+            at = end;
+        }
+        if let Some(first) = damaged.first() {
+            let into = (first.start().index() - record_start) * SECTOR_BYTES;
+            let damage = Damage {
+                place: crate::place::Place { offset: payload_at + into, ..chunk.place },
+                bytes: damaged.iter().map(|extent| extent.bytes()).sum(),
+                kind: DamageKind::Payload,
+                positions: Some((piece.position, piece.position)),
+                extents: crate::index::normalise(damaged).into_iter().map(|extent| (volume, extent)).collect(),
+                extents_known: true,
+                note_lost: false,
+            };
+            if write(&core.state).note_damage(damage.clone()) {
+                tracing::error!(
+                    volume = volume.get(),
+                    "journal {}: data of seq:{} in {} is damaged; reads of it are refused, everything else is good",
+                    core.describe(),
+                    piece.position,
+                    damage.place
+                );
+            }
+        }
+    }
+}
+
+impl Core {
+    fn read_segment(&self, segment: crate::place::SegmentNumber, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        let file = self.files.segment(segment)?;
+        let start = offset - offset % BLOCK_BYTES as u64;
+        let into = byte_len(offset - start);
+        let mut buffer = Aligned::zeroed((into + len).next_multiple_of(BLOCK_BYTES));
+        let read = file.read_at(&mut buffer, start)?;
+        let end = (into + len).min(read.max(into));
+        Ok(buffer[into..end].to_vec())
+    }
+}
+
+/// Sectors as bytes. Only for lengths inside one read, which fit memory.
+fn byte_index(sectors: u64) -> usize {
+    byte_len(sectors * SECTOR_BYTES)
+}
+
+fn byte_len(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,120 @@
+//! Checking what a splitter sends before it is written.
+//!
+//! Owns the rules for a sealed chunk: whose it is, whether it is the next one, whether every record is one that a
+//! splitter may lay on a volume of the group, and whether the payload is what was sealed. Takes hostile bytes.
+//!
+//! Labels are not checked: positions order, and the timeline takes each label as at least that of the one before.
+
+use crate::error::AppendError;
+use crate::notes::Notes;
+use crate::session::Turn;
+use crate::state::State;
+use crate::tail::Prepared;
+use record::chunk::{Body, BodyError, Record};
+use record::ids::{Incarnation, JournalId};
+use record::member::BookmarkNote;
+use record::op::Op;
+use record::position::Label;
+use std::sync::Arc;
+
+/// Checks chunks in order: those that are to be written, and why the first that is not was refused. Chunks that the
+/// journal has already are left out.
+pub(crate) fn check<'a>(
+    journal: JournalId,
+    state: &State,
+    label: Label,
+    chunks: &[(&'a [u8], &'a [u8])],
+) -> (Vec<Prepared<'a>>, Option<AppendError>) {
+    let mut label = label;
+    let mut next_seq = state.sessions.next_seq();
+    let mut prepared = Vec::with_capacity(chunks.len());
+    for (index, (area, payload)) in chunks.iter().enumerate() {
+        let body = match Body::decode(area, journal) {
+            Ok(body) => body,
+            Err(source) => return (prepared, Some(AppendError::Body { index, source })),
+        };
+        match state.sessions.turn(&body.header, next_seq) {
+            Turn::Duplicate => continue,
+            Turn::Next => {}
+            Turn::Fenced { current } => {
+                return (prepared, Some(AppendError::Fenced { session: body.header.session, current }));
+            }
+            Turn::Gap { expected } => {
+                return (prepared, Some(AppendError::Gap { got: body.header.first_seq, expected }));
+            }
+        }
+        if let Err(refused) = check_body(state, index, area, payload, &body) {
+            return (prepared, Some(refused));
+        }
+        next_seq = body.next_seq();
+        label = body.records.iter().map(|record| record.descriptor.label).fold(label, Label::max);
+        let notes = Notes::collect(&body, |offset, len| slice(payload, offset, len).map(<[u8]>::to_vec));
+        let stream = (body.header.session, next_seq);
+        prepared.push(Prepared { area, payload, body: Arc::new(body), notes, stream, label });
+    }
+    (prepared, None)
+}
+
+fn slice(payload: &[u8], offset: u32, len: u32) -> Option<&[u8]> {
+    payload.get(offset as usize..(offset as usize).checked_add(len as usize)?)
+}
+
+fn check_body(state: &State, index: usize, area: &[u8], payload: &[u8], body: &Body) -> Result<(), AppendError> {
+    let lengths_fit =
+        area.len() == body.header.header_len as usize && payload.len() == body.header.payload_len as usize;
+    if !lengths_fit || body.records.is_empty() {
+        return Err(AppendError::Body { index, source: BodyError::BadLength });
+    }
+    for record in &body.records {
+        let descriptor = &record.descriptor;
+        check_record(state, record).map_err(|why| AppendError::Record { index, seq: record.seq, why })?;
+        let bytes = slice(payload, descriptor.payload_offset, descriptor.payload_bytes);
+        match bytes {
+            Some(bytes) if body.damaged_blocks(record, bytes).is_empty() => {
+                if descriptor.op == Op::Bookmark && BookmarkNote::decode(bytes).is_none() {
+                    let why = "the bookmark's name cannot be read".to_string();
+                    return Err(AppendError::Record { index, seq: record.seq, why });
+                }
+            }
+            Some(_) | None => return Err(AppendError::PayloadChecksum { index, seq: record.seq }),
+        }
+    }
+    Ok(())
+}
+
+fn check_record(state: &State, record: &Record) -> Result<(), String> {
+    let descriptor = &record.descriptor;
+    match descriptor.op {
+        Op::Write
+        | Op::Punch
+        | Op::Zero
+        | Op::Flush
+        | Op::Bookmark
+        | Op::Noop
+        | Op::Indeterminate
+        | Op::ResyncBegin
+        | Op::ResyncEnd => {}
+        Op::Join
+        | Op::Joined
+        | Op::Leave
+        | Op::Rollback
+        | Op::BookmarkRemoved
+        | Op::Recovery
+        | Op::Commit
+        | Op::SessionGranted
+        | Op::SessionLost => return Err(format!("{} is laid by the journal only", descriptor.op)),
+    }
+    let volume = descriptor.volume;
+    let Some(extent) = descriptor.extent else {
+        return if volume == Incarnation::NONE || state.members.present(volume).is_some() {
+            Ok(())
+        } else {
+            Err(format!("volume {volume} is no member of the group"))
+        };
+    };
+    match state.members.present(volume) {
+        Some(member) if extent.fits(member.size) => Ok(()),
+        Some(member) => Err(format!("{extent} is past the end of volume '{}' ({} sectors)", member.name, member.size)),
+        None => Err(format!("volume {volume} is no member of the group")),
+    }
+}

@@ -1,0 +1,306 @@
+//! The journal of one consistency group: its one writer.
+//!
+//! Owns the order in which things become durable. Chunks of a splitter's session come in sealed; the journal's own
+//! records (membership, sessions, rollbacks) are made here. Everything is synchronous: when a call returns `Ok`,
+//! what it did is durable.
+
+mod making;
+mod membership;
+mod rolling_back;
+
+pub use making::{Create, Opened};
+
+use crate::error::{AppendError, JournalError, PointError};
+use crate::image::Image;
+use crate::intake;
+use crate::lock::{lock, read, write};
+use crate::notes::Notes;
+use crate::reader::Reader;
+use crate::session::{Granted, Watermarks};
+use crate::state::State;
+use crate::status::Status;
+use crate::tail::{Prepared, Tail};
+use crate::timeline::TimelineView;
+use record::build::BodyBuilder;
+use record::chunk::{Body, Descriptor};
+use record::conversation::Continuation;
+use record::fault::{Bug, bug};
+use record::ids::{GroupId, Incarnation, JournalId};
+use record::member::{BookmarkNote, SessionNote};
+use record::op::Op;
+use record::point::Point;
+use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
+use rolling_back::Restore;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+/// A journal. Shared by reference; every method may be called from any thread, appends take turns.
+pub struct Journal {
+    reader: Reader,
+    /// Held while records are appended; taken before `restore`, and before the state's lock.
+    tail: Mutex<Tail>,
+    restore: Mutex<Restore>,
+    /// Keeps other writers out while the journal is open.
+    guard: Mutex<Option<Box<dyn Send + Sync>>>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "journal {}", self.reader.core.describe())
+    }
+}
+
+impl Journal {
+    // ---- asking, closing
+
+    /// What can be read of it; the reader stays good while the journal lives and after.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The journal's id.
+    pub fn id(&self) -> JournalId {
+        self.reader.id()
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.reader.group()
+    }
+
+    /// The group's name.
+    pub fn group_name(&self) -> &str {
+        self.reader.group_name()
+    }
+
+    /// Its state.
+    pub fn status(&self) -> Status {
+        let core = &self.reader.core;
+        let tail = lock(&self.tail);
+        let state = read(&core.state);
+        let (segments, disk_bytes) = tail.disk_use();
+        let (damage, damage_count) = state.damage();
+        Status {
+            head: state.timeline.head(),
+            epoch: tail.mark().epoch,
+            watermarks: Self::marks_of(&tail, &state),
+            segments,
+            disk_bytes,
+            used_bytes: state.used_bytes,
+            payload_bytes: state.payload_bytes,
+            chunks: state.chunks().len() as u64,
+            counts: state.timeline.counts().clone(),
+            damage: damage.to_vec(),
+            damage_count,
+            poisoned: tail.poisoned().map(str::to_string),
+            needs_resync: state.timeline.gap_is_open(),
+            heads_incomplete: tail.heads_incomplete(),
+            images: core.images.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether points are being refused until a resynchronisation is complete.
+    pub fn has_open_gap(&self) -> bool {
+        read(&self.reader.core.state).timeline.gap_is_open()
+    }
+
+    /// Closes cleanly: the next open finds the mark and has nothing to search for. Appending is refused from here on;
+    /// readers and images stay good.
+    pub fn close(&self) -> Result<(), JournalError> {
+        let closed = lock(&self.tail).close();
+        lock(&self.guard).take();
+        closed
+    }
+
+    // ---- sessions and appending
+
+    /// Whether the journal has everything of this session below this number. A splitter that relied on it and is told
+    /// that it is not so any more has to read everything again (PROTOCOL R14).
+    pub fn holds(&self, session: Session, next: StreamSeq) -> bool {
+        read(&self.reader.core.state).sessions.holds(session, next)
+    }
+
+    /// Answers a splitter that opens a link (PROTOCOL R17, R20, R22). What the answer says is durable.
+    pub fn grant(&self, splitter: SplitterIncarnation, continuation: &Continuation) -> Result<Granted, JournalError> {
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        let core = &self.reader.core;
+        let plan = read(&core.state).sessions.plan_grant(splitter, continuation);
+        let plan = plan.map_err(|seen| JournalError::StaleSplitter { asked: splitter, seen })?;
+        if let Some(note) = plan.record {
+            let next_seq = if plan.fresh { StreamSeq::FIRST } else { read(&core.state).sessions.next_seq() };
+            let record = (bare(Op::SessionGranted, Incarnation::NONE), note.encode());
+            self.append_own(&mut tail, &[record], Some((note.session, next_seq)), Label::default())?;
+        }
+        let state = read(&core.state);
+        let Some(watermarks) = Self::marks_of(&tail, &state) else {
+            return Err(JournalError::Refused("no session was granted".into()));
+        };
+        Ok(Granted {
+            journal: core.id,
+            session: watermarks.session,
+            expected: watermarks.durable,
+            fresh: plan.fresh,
+            consistent: !state.timeline.gap_is_open(),
+            label: state.timeline.head().label.max(tail.mark().label),
+            indeterminate: state.timeline.indeterminate().to_vec(),
+            watermarks,
+        })
+    }
+
+    /// The splitter lost records: the session is over, points behind its last record are refused until a resync of
+    /// a later session. Harmless when it is over already.
+    pub fn lose(&self, session: Session) -> Result<(), JournalError> {
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        let (open, splitter) = {
+            let state = read(&self.reader.core.state);
+            (state.sessions.is_open(session), state.sessions.splitter())
+        };
+        if open {
+            let note = SessionNote { session, splitter, clean: false };
+            let record = (bare(Op::SessionLost, Incarnation::NONE), note.encode());
+            self.append_own(&mut tail, &[record], None, Label::default())?;
+        }
+        Ok(())
+    }
+
+    /// Appends sealed chunks, each a header area and a payload area, with as few writes as they fit in. Those that
+    /// the journal has already are acknowledged again. When one is refused nothing of it or behind it is written,
+    /// but those in front of it may be: ask `watermarks`, or send all of them again.
+    pub fn append_many(&self, chunks: &[(&[u8], &[u8])]) -> Result<Watermarks, AppendError> {
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        self.begin_epoch(&mut tail)?;
+        let (prepared, refused) = {
+            let state = read(&self.reader.core.state);
+            intake::check(self.reader.core.id, &state, tail.mark().label, chunks)
+        };
+        let mut rest = &prepared[..];
+        while !rest.is_empty() {
+            let appended = self.append_prepared(&mut tail, rest)?;
+            rest = &rest[appended..];
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let state = read(&self.reader.core.state);
+        Self::marks_of(&tail, &state).ok_or(AppendError::Fenced { session: Session::new(0), current: Session::new(0) })
+    }
+
+    /// How far the current session is; `None` before the first.
+    pub fn watermarks(&self) -> Option<Watermarks> {
+        Self::marks_of(&lock(&self.tail), &read(&self.reader.core.state))
+    }
+
+    fn marks_of(tail: &Tail, state: &State) -> Option<Watermarks> {
+        let session = state.sessions.current()?;
+        let durable = state.sessions.next_seq();
+        let committed = if bug(Bug::ReleaseAtDurable) { durable } else { tail.committed_of(session) };
+        Some(Watermarks { session, received: durable, durable, committed })
+    }
+
+    /// When something durable is not committed yet, writes a chunk that names it. To be called when the link has
+    /// been idle for a while (50 ms is good), and after membership changes. Harmless otherwise.
+    pub fn commit_idle(&self) -> Result<Option<Watermarks>, JournalError> {
+        let mut tail = lock(&self.tail);
+        if tail.owes_commit() {
+            self.append_own(&mut tail, &[(bare(Op::Commit, Incarnation::NONE), Vec::new())], None, Label::default())?;
+        }
+        Ok(Self::marks_of(&tail, &read(&self.reader.core.state)))
+    }
+
+    /// Writes as many as fit, and takes them into the state; answers with how many.
+    fn append_prepared(&self, tail: &mut Tail, chunks: &[Prepared<'_>]) -> Result<usize, JournalError> {
+        let appended = tail.append(chunks)?;
+        let count = appended.len();
+        let mut state = write(&self.reader.core.state);
+        for (chunk, prepared) in appended.into_iter().zip(chunks) {
+            state.apply(chunk, &prepared.notes);
+        }
+        Ok(count)
+    }
+
+    /// Appends records of the journal's own stream as one chunk; answers with the position of the first. `stream`
+    /// is the newest session and what it expects afterwards, where that changes.
+    fn append_own(
+        &self,
+        tail: &mut Tail,
+        records: &[(Descriptor, Vec<u8>)],
+        stream: Option<(Session, StreamSeq)>,
+        now: Label,
+    ) -> Result<Position, JournalError> {
+        let core = &self.reader.core;
+        tail.writable()?;
+        self.begin_epoch(tail)?;
+        let mark = *tail.mark();
+        let label = mark.label.max(now);
+        let mut builder = BodyBuilder::new(core.id, Session::new(0), StreamSeq::new(mark.next_position.get()));
+        for (descriptor, note) in records {
+            let fits = builder.push(Descriptor { label, ..*descriptor }, note);
+            assert!(fits, "the journal's own records are small");
+        }
+        let bytes = builder.finish();
+        let body = Body::decode(&bytes.header, core.id)
+            .map_err(|error| JournalError::Refused(format!("a record of the journal's own is malformed: {error}")))?;
+        let notes = Notes::collect(&body, |offset, len| {
+            bytes.payload.get(offset as usize..(offset + len) as usize).map(<[u8]>::to_vec)
+        });
+        let prepared = Prepared {
+            area: &bytes.header,
+            payload: &bytes.payload,
+            body: Arc::new(body),
+            notes,
+            stream: stream.unwrap_or((mark.session, mark.next_seq)),
+            label,
+        };
+        self.append_prepared(tail, &[prepared])?;
+        Ok(mark.next_position)
+    }
+
+    // ---- points and images
+
+    /// The position of a point, if it can be offered.
+    pub fn resolve(&self, point: &Point) -> Result<Position, PointError> {
+        self.reader.resolve(point)
+    }
+
+    /// The timeline.
+    pub fn timeline(&self) -> TimelineView {
+        self.reader.timeline()
+    }
+
+    /// The volumes at a position that can be offered.
+    pub fn image(&self, position: Position) -> Result<Image, PointError> {
+        self.reader.image(position)
+    }
+
+    /// The volumes as they are right behind the records of this session below `at`, whatever came since. `None` unless
+    /// the session is the newest one and those records are durable.
+    pub fn image_behind(&self, session: Session, at: StreamSeq) -> Result<Option<Image>, PointError> {
+        let behind = read(&self.reader.core.state).behind(session, at);
+        behind.map(|position| self.image(position)).transpose()
+    }
+
+    /// Whether a bookmark of that name exists: to be asked before a splitter is told to lay one.
+    pub fn bookmark_exists(&self, name: &str) -> bool {
+        self.reader.bookmark_exists(name)
+    }
+
+    /// Removes a bookmark; `false` when there is none of that name.
+    pub fn remove_bookmark(&self, name: &str, now: Label) -> Result<bool, JournalError> {
+        let mut tail = lock(&self.tail);
+        if !self.bookmark_exists(name) {
+            return Ok(false);
+        }
+        let note = BookmarkNote { ticket: 0, name: name.to_string() }.encode();
+        self.append_own(&mut tail, &[(bare(Op::BookmarkRemoved, Incarnation::NONE), note)], None, now)?;
+        Ok(true)
+    }
+}
+
+/// A record of the journal's own; its label is set when it is appended.
+fn bare(op: Op, volume: Incarnation) -> Descriptor {
+    Descriptor::bare(op, volume, None, Label::default())
+}

@@ -1,0 +1,433 @@
+//! Opening a journal: what is on disk becomes state.
+//!
+//! Owns the steps of recovery in their order (PROTOCOL R26): read both superblocks, scan, decide, replay, name what
+//! is damaged; for a writer, sync what is kept, cut, and begin an epoch with a durable RECOVERY record before
+//! anybody is answered.
+
+use crate::device::{Access, Disk};
+use crate::error::JournalError;
+use crate::heads;
+use crate::index::normalise;
+use crate::mark::TailMark;
+use crate::notes::Notes;
+use crate::place::{Place, RESTORE, SEGMENTS, SegmentNumber, UNFINISHED};
+use crate::recovery::{self, Damage, DamageKind, Decision, Verdict, Witness};
+use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
+use crate::segment::FIRST_CHUNK_AT;
+use crate::state::{Chunk, State};
+use crate::status::RecoveryReport;
+use crate::superblock::{self, Slots};
+use crate::tail;
+use record::chunk::{Body, Record};
+use record::geometry::{Extent, SECTOR_BYTES};
+use record::header::{ChunkHeader, HEADER_BYTES};
+use record::ids::Incarnation;
+use record::op::Op;
+use record::position::{JournalEpoch, Position};
+use std::io::ErrorKind;
+
+/// What was found on disk, and what it means.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub slots: Slots,
+    pub scan: Scan,
+    pub decision: Decision,
+    pub state: State,
+    pub alarms: Vec<String>,
+}
+
+/// Reads a journal. Writes nothing.
+pub(crate) fn find(disk: &dyn Disk) -> Result<Found, JournalError> {
+    find_deep(disk, Depth::Recovery)
+}
+
+/// Reads a journal, as deeply as asked. Writes nothing.
+pub(crate) fn find_deep(disk: &dyn Disk, depth: Depth) -> Result<Found, JournalError> {
+    let slots = superblock::load(disk)?;
+    let mut scan = scan::scan(disk, &slots.current, depth)?;
+    let marks = scan.marks(&slots.current);
+    let committed = recovery::committed(&scan.seen(), &marks);
+    for sighting in &mut scan.sightings {
+        if sighting.seen.header.number > committed && sighting.seen.witness == Witness::Segment {
+            sighting.seen.payload_ok = payload_is_whole(disk, sighting);
+        }
+    }
+    let decision = recovery::decide(&scan.seen(), &marks);
+    let mut state = State::replay(&decision, |i| {
+        let sighting = &scan.sightings[i];
+        let header = sighting.seen.header;
+        let chunk = sighting
+            .body
+            .clone()
+            .map(|body| (Chunk { place: sighting.seen.place, header, body }, notes_of(&scan, sighting).clone()));
+        (header, chunk)
+    });
+    for damage in damage(disk, &scan, &decision) {
+        state.note_damage(damage);
+    }
+    let alarms = alarms(disk, &scan, &decision);
+    Ok(Found { slots, scan, decision, state, alarms })
+}
+
+fn payload_is_whole(disk: &dyn Disk, sighting: &Sighting) -> bool {
+    let Some(body) = &sighting.body else { return false };
+    let place = sighting.seen.place;
+    disk.open(&place.segment.file(), Access::Read)
+        .and_then(|file| scan::payload_damage(file.as_ref(), place, &sighting.seen.header, body))
+        .is_ok_and(|damage| damage.is_empty())
+}
+
+/// A chunk's notes: its own, or where they are damaged, the sidecar's.
+fn notes_of<'a>(scan: &'a Scan, sighting: &'a Sighting) -> &'a Notes {
+    let complete = |s: &Sighting| s.body.as_ref().is_some_and(|body| s.notes.complete_for(body));
+    if complete(sighting) {
+        return &sighting.notes;
+    }
+    let twin = scan.sightings.iter().find(|other| {
+        other.seen.crc == sighting.seen.crc && other.seen.header == sighting.seen.header && complete(other)
+    });
+    twin.map_or(&sighting.notes, |twin| &twin.notes)
+}
+
+impl Found {
+    /// What a person is told of it.
+    pub(crate) fn report(&self) -> RecoveryReport {
+        let tail = &self.decision.tail;
+        let mark = &self.slots.current.mark;
+        let (damage, _) = self.state.damage();
+        RecoveryReport {
+            clean: self.slots.current.clean
+                && mark.next_chunk == tail.next_chunk
+                && self.decision.dropped == 0
+                && damage.is_empty(),
+            epoch: tail.epoch,
+            recovered: tail.next_position.previous().unwrap_or(Position::ORIGIN),
+            cut: self.decision.append_at.filter(|_| self.decision.dropped > 0),
+            committed: self.decision.committed,
+            damage: damage.to_vec(),
+            alarms: self.alarms.clone(),
+            discarded_restore_maps: Vec::new(),
+        }
+    }
+
+    /// From where a writer goes on, in an epoch above every one ever stored.
+    pub(crate) fn tail(&self, disk: &dyn Disk) -> tail::Found {
+        let epoch = JournalEpoch::new(self.decision.tail.epoch.get() + 1);
+        let newest = self.scan.segments.iter().map(|s| s.number).max().unwrap_or(SegmentNumber::new(0));
+        let bytes_of = |name: &str| disk.open(name, Access::Read).and_then(|file| file.len()).unwrap_or(0);
+        let files = self.scan.segments.iter().filter_map(|s| s.file_bytes);
+        let heads: u64 = self.scan.segments.iter().map(|s| bytes_of(&s.number.heads_file())).sum();
+        tail::Found {
+            mark: TailMark { epoch, ..self.decision.tail },
+            newest,
+            segments: files.clone().count() as u64,
+            bytes: files.sum::<u64>() + heads,
+        }
+    }
+
+    /// Where the next chunk goes: the place, and the bytes that its segment has by its own header. `None` when a
+    /// new segment is needed: the newest is damaged where we would write, and what is damaged is left as it is.
+    pub(crate) fn append_at(&self) -> Option<(Place, u64)> {
+        let newest = self.scan.segments.last()?;
+        let header = newest.header.as_ref().ok()?;
+        // One that was cut short by hand stays as it is.
+        newest.file_bytes.filter(|bytes| *bytes >= header.bytes)?;
+        let tail = &self.decision.tail;
+        let fresh = header.mark.next_chunk == tail.next_chunk && header.mark.previous == tail.previous;
+        let place = if fresh {
+            Place { segment: newest.number, offset: FIRST_CHUNK_AT }
+        } else {
+            self.decision.append_at.filter(|place| place.segment == newest.number)?
+        };
+        (place.offset <= header.bytes).then_some((place, header.bytes))
+    }
+
+    /// What the sidecar of a segment must hold: its header, and an entry for every chunk that is kept.
+    pub(crate) fn heads_of(&self, segment: SegmentNumber) -> Vec<u8> {
+        let journal = self.slots.current.journal;
+        let mut bytes = heads::file_header(journal, segment).to_vec();
+        for verdict in &self.decision.verdicts {
+            let Verdict::Keep { seen } = verdict else { continue };
+            let sighting = &self.scan.sightings[*seen];
+            let place = sighting.seen.place;
+            let Some(body) = sighting.body.as_ref().filter(|_| place.segment == segment) else { continue };
+            let (header, _) = sighting.seen.header.encode();
+            let area = header_area(body, journal);
+            let notes = notes_of(&self.scan, sighting);
+            bytes.extend(heads::encode(journal, place.offset, &header, &area, body, notes));
+        }
+        bytes
+    }
+}
+
+/// A body's header area, made again from what was decoded: the same bytes, since decoding checks all of them.
+fn header_area(body: &Body, journal: record::ids::JournalId) -> Vec<u8> {
+    use record::chunk::{DESCRIPTOR_BYTES, FIXED_BYTES};
+    let salt = record::checksum::Salt::of(journal);
+    let mut area = vec![0u8; body.header.header_len as usize];
+    let mut at = FIXED_BYTES;
+    for (place, record) in (0u32..).zip(&body.records) {
+        let bytes = record.descriptor.encode(salt, body.header.session, body.header.first_seq, place);
+        area[at..at + DESCRIPTOR_BYTES].copy_from_slice(&bytes);
+        at += DESCRIPTOR_BYTES;
+    }
+    for crc in body.records.iter().flat_map(|record| record.crcs.iter()) {
+        area[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at += 4;
+    }
+    body.header.seal(&mut area);
+    area
+}
+
+/// Removes what a crash left unfinished.
+pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), JournalError> {
+    for folder in ["", SEGMENTS, RESTORE] {
+        let names = match disk.list(folder) {
+            Ok(names) => names,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(source) => {
+                return Err(JournalError::Io { journal: disk.describe(), doing: format!("list {folder}"), source });
+            }
+        };
+        for name in names.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            disk.remove(&path).map_err(|source| JournalError::Io {
+                journal: disk.describe(),
+                doing: format!("remove unfinished {path}"),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes everything that is kept durable: what a killed process wrote may lie in the drive's cache only, and the name
+/// that it gave a file in memory only.
+pub(crate) fn sync_kept(disk: &dyn Disk, scan: &Scan) -> Result<(), JournalError> {
+    let failed = |doing: String, source| JournalError::Io { journal: disk.describe(), doing, source };
+    // Before a segment is made, everything in the one before is durable; the newest two cover every crash.
+    for segment in scan.segments.iter().rev().filter(|s| s.file_bytes.is_some()).take(2) {
+        let file = disk.open(&segment.number.file(), Access::Durable).and_then(|file| file.sync());
+        file.map_err(|source| failed(format!("sync segment {}", segment.number), source))?;
+    }
+    for folder in ["", SEGMENTS, RESTORE] {
+        match disk.sync_folder(folder) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(failed(format!("sync folder {folder}"), source));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+// ---- naming damage
+
+fn damage(disk: &dyn Disk, scan: &Scan, decision: &Decision) -> Vec<Damage> {
+    let mut all: Vec<Damage> = Vec::new();
+    for verdict in &decision.verdicts {
+        let found = match verdict {
+            Verdict::Keep { seen } => kept_damage(disk, scan, &scan.sightings[*seen]),
+            Verdict::Descriptions { seen } => {
+                let sighting = &scan.sightings[*seen];
+                let header = &sighting.seen.header;
+                let place = sighting.seen.place;
+                Some(Damage {
+                    place: Place { offset: place.offset + HEADER_BYTES as u64, ..place },
+                    bytes: u64::from(header.body_header_len),
+                    kind: DamageKind::ChunkHeader,
+                    positions: header.next_position.previous().map(|last| (header.first_position, last)),
+                    extents: Vec::new(),
+                    extents_known: false,
+                    note_lost: false,
+                })
+            }
+            Verdict::Lost { positions, after, before, chunks, .. } => {
+                Some(lost_damage(scan, chunks.0.get(), *positions, *after, *before))
+            }
+        };
+        if let Some(found) = found {
+            match all.last_mut() {
+                Some(last) if joins(last, &found) => {
+                    last.bytes += found.bytes;
+                    if let (Some((_, end)), Some((_, last_end))) = (found.positions, &mut last.positions) {
+                        *last_end = end;
+                    }
+                    last.extents.extend(found.extents);
+                    last.note_lost |= found.note_lost;
+                }
+                Some(_) | None => all.push(found),
+            }
+        }
+    }
+    for damage in &mut all {
+        damage.extents = by_volume(std::mem::take(&mut damage.extents));
+    }
+    all
+}
+
+/// Whether both are chunks of one lost or cut segment, so that one line tells of both.
+fn joins(last: &Damage, next: &Damage) -> bool {
+    match next.kind {
+        DamageKind::SegmentMissing | DamageKind::SegmentTruncated => {
+            last.kind == next.kind
+                && last.place.segment == next.place.segment
+                && last.extents_known
+                && next.extents_known
+                && last.positions.is_some()
+        }
+        DamageKind::ChunkHeader | DamageKind::Payload => false,
+    }
+}
+
+/// What is damaged of a chunk whose headers are known.
+fn kept_damage(disk: &dyn Disk, scan: &Scan, sighting: &Sighting) -> Option<Damage> {
+    let body = sighting.body.as_ref()?;
+    let header = &sighting.seen.header;
+    let place = sighting.seen.place;
+    if sighting.seen.witness == Witness::Segment && sighting.notes.complete_for(body) {
+        return None;
+    }
+    let notes = notes_of(scan, sighting);
+    let lost_ops: Vec<Op> = notes.missing_from(body).map(|record| record.descriptor.op).collect();
+    let segment = scan.segment(place.segment).and_then(|s| s.file_bytes);
+    let kind = match (segment, sighting.seen.witness) {
+        (None, _) => DamageKind::SegmentMissing,
+        (Some(bytes), _) if bytes < place.offset + header.disk_bytes() => DamageKind::SegmentTruncated,
+        (Some(_), Witness::Segment) => DamageKind::Payload,
+        (Some(_), Witness::Heads) => DamageKind::ChunkHeader,
+    };
+    let read = disk
+        .open(&place.segment.file(), Access::Read)
+        .and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
+    let of_payload = payload_damage(place, header, body, read);
+    let extents = of_payload.as_ref().map_or_else(Vec::new, |damage| damage.extents.clone());
+    // Where a rollback went is lost: from there on nothing older can be shown.
+    let extents_known = !lost_ops.contains(&Op::Rollback);
+    let note_lost = !lost_ops.is_empty();
+    match of_payload {
+        Some(damage) if kind == DamageKind::Payload => Some(Damage { extents_known, note_lost, ..damage }),
+        Some(_) | None => {
+            let positions = header.next_position.previous().map(|last| (header.first_position, last));
+            Some(Damage { place, bytes: header.disk_bytes(), kind, positions, extents, extents_known, note_lost })
+        }
+    }
+}
+
+/// What of a chunk's payload is damaged, as it was read.
+pub(crate) fn payload_damage(
+    place: Place,
+    header: &ChunkHeader,
+    body: &Body,
+    read: std::io::Result<Vec<RecordDamage>>,
+) -> Option<Damage> {
+    let payload_at = place.offset + HEADER_BYTES as u64 + u64::from(header.body_header_len);
+    let at = |record: usize| header.first_position.plus(record as u64);
+    let Ok(records) = read else {
+        return Some(Damage {
+            place: Place { offset: payload_at, ..place },
+            bytes: u64::from(header.payload_len),
+            kind: DamageKind::Payload,
+            positions: header.next_position.previous().map(|last| (header.first_position, last)),
+            extents: by_volume(body.records.iter().filter_map(written_extent).collect()),
+            extents_known: true,
+            note_lost: false,
+        });
+    };
+    let (first, last) = (records.first()?, records.last()?);
+    let start = u64::from(body.records[first.record].descriptor.payload_offset)
+        + first.ranges.first().map_or(0, |range| range.start as u64);
+    let extents = records.iter().flat_map(|d| damaged_extents(&body.records[d.record], &d.ranges));
+    Some(Damage {
+        place: Place { offset: payload_at + start, ..place },
+        bytes: records.iter().flat_map(|d| &d.ranges).map(|range| range.len() as u64).sum(),
+        kind: DamageKind::Payload,
+        positions: Some((at(first.record), at(last.record))),
+        extents: by_volume(extents.collect()),
+        extents_known: true,
+        note_lost: false,
+    })
+}
+
+/// What is known of chunks of which nothing is left.
+fn lost_damage(
+    scan: &Scan,
+    first_chunk: u64,
+    positions: Option<(Position, Position)>,
+    after: Option<Place>,
+    before: Option<Place>,
+) -> Damage {
+    let after = after.unwrap_or(Place { segment: SegmentNumber::FIRST, offset: FIRST_CHUNK_AT });
+    let last = before.map_or_else(|| scan.segments.last().map_or(after.segment, |s| s.number), |b| b.segment);
+    let between = |s: &&scan::SegmentSeen| (after.segment..=last).contains(&s.number);
+    let missing = scan.segments.iter().filter(between).find(|s| s.file_bytes.is_none());
+    // The first lost chunk may have been the first of a later segment.
+    let starts =
+        scan.segments.iter().filter(between).find(|s| {
+            s.number > after.segment && s.header.as_ref().is_ok_and(|h| h.mark.next_chunk.get() == first_chunk)
+        });
+    let (place, bytes, kind) = if let Some(missing) = missing {
+        (Place { segment: missing.number, offset: 0 }, 0, DamageKind::SegmentMissing)
+    } else {
+        let place = starts.map_or(after, |s| Place { segment: s.number, offset: FIRST_CHUNK_AT });
+        let bytes = before.filter(|b| b.segment == place.segment).map_or(0, |b| b.offset - place.offset);
+        let segment = scan.segment(place.segment);
+        let file_bytes = segment.and_then(|s| s.file_bytes).unwrap_or(0);
+        let whole = segment.and_then(|s| s.header.as_ref().ok()).map_or(0, |h| h.bytes);
+        let truncated = file_bytes < whole || file_bytes <= place.offset;
+        let kind = if truncated { DamageKind::SegmentTruncated } else { DamageKind::ChunkHeader };
+        (place, bytes, kind)
+    };
+    Damage { place, bytes, kind, positions, extents: Vec::new(), extents_known: positions.is_none(), note_lost: false }
+}
+
+/// The extent of a record whose content is its payload.
+fn written_extent(record: &Record) -> Option<(Incarnation, Extent)> {
+    let descriptor = &record.descriptor;
+    descriptor.extent.filter(|_| descriptor.op == Op::Write).map(|extent| (descriptor.volume, extent))
+}
+
+/// The sectors of a record whose payload is damaged in these byte ranges.
+fn damaged_extents(record: &Record, ranges: &[std::ops::Range<usize>]) -> Vec<(Incarnation, Extent)> {
+    let Some((volume, extent)) = written_extent(record) else { return Vec::new() };
+    let sector = |bytes: usize| extent.start().index() + bytes as u64 / SECTOR_BYTES;
+    ranges.iter().filter_map(|r| Some((volume, Extent::between(sector(r.start), sector(r.end))?))).collect()
+}
+
+/// By volume, in address order, overlapping ones joined.
+pub(crate) fn by_volume(mut extents: Vec<(Incarnation, Extent)>) -> Vec<(Incarnation, Extent)> {
+    extents.sort_unstable_by_key(|(volume, extent)| (*volume, extent.start()));
+    let mut out = Vec::with_capacity(extents.len());
+    for group in extents.chunk_by(|a, b| a.0 == b.0) {
+        let volume = group[0].0;
+        out.extend(normalise(group.iter().map(|(_, e)| *e).collect()).into_iter().map(|e| (volume, e)));
+    }
+    out
+}
+
+/// What must not be on honest hardware: something that was durable is not there, and not even damaged.
+fn alarms(disk: &dyn Disk, scan: &Scan, decision: &Decision) -> Vec<String> {
+    let tail = &decision.tail;
+    let kept_epoch = decision.verdicts.iter().rev().find_map(|verdict| match verdict {
+        Verdict::Keep { seen } | Verdict::Descriptions { seen } => Some(scan.sightings[*seen].seen.header.epoch),
+        Verdict::Lost { .. } => None,
+    });
+    let gone = scan.sightings.iter().map(|s| &s.seen).filter(|seen| {
+        seen.witness == Witness::Heads
+            && seen.header.number >= tail.next_chunk
+            && kept_epoch.is_none_or(|epoch| seen.header.epoch >= epoch)
+    });
+    let last = gone.map(|seen| seen.header.next_position).max();
+    last.and_then(Position::previous)
+        .filter(|last| *last >= tail.next_position)
+        .map(|last| {
+            format!(
+                "journal {}: records up to seq:{last} were durable, the newest that can be read is seq:{}; what the \
+                 splitter still has is sent again, otherwise the group needs a resynchronisation",
+                disk.describe(),
+                tail.next_position.previous().unwrap_or(Position::ORIGIN)
+            )
+        })
+        .into_iter()
+        .collect()
+}

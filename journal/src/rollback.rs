@@ -1,0 +1,210 @@
+//! What a rollback changes, and what it brings back.
+//!
+//! Owns the changed set (ENGINE 8, 11, 18) and the pieces that a restore writes into the backing.
+
+use crate::error::{Cause, ReadFailure};
+use crate::image::Image;
+use crate::notes::has_note;
+use crate::open::by_volume;
+use crate::path::Path;
+use crate::reader::Core;
+use crate::state::State;
+use crate::{ImagePiece, PieceKind};
+use record::geometry::{Extent, SECTOR_BYTES};
+use record::ids::Incarnation;
+use record::op::Op;
+use record::position::Position;
+
+/// What differs, or may differ, between the live line and a target, and what going there gives up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangedSet {
+    /// The target.
+    pub target: Position,
+    /// The newest position of the live line.
+    pub head: Position,
+    /// The sectors to restore, by volume, in address order, never overlapping.
+    pub extents: Vec<(Incarnation, Extent)>,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// WRITE records between the target and the head, given up by the live line (they stay reachable).
+    pub writes: u64,
+    /// Bytes that these wrote.
+    pub written_bytes: u64,
+    /// PUNCH and ZERO records given up.
+    pub punches: u64,
+    /// Names of bookmarks on what is given up, oldest first.
+    pub bookmarks: Vec<String>,
+    /// Members of the live line that were none at the target: they are left as they are.
+    pub untouched: Vec<Incarnation>,
+}
+
+/// A run of sectors of the live content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RestorePiece {
+    /// Where.
+    pub extent: Extent,
+    /// What.
+    pub content: RestoreContent,
+}
+
+/// What a run of sectors holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestoreContent {
+    /// These bytes.
+    Data(Vec<u8>),
+    /// Zeros, allocated.
+    Zero,
+    /// Nothing: a hole.
+    Hole,
+}
+
+/// What going from the live line to `target` changes. `owed` is what an earlier rollback still owes.
+pub(crate) fn changed_set(state: &State, target: Position, owed: &[(Incarnation, Extent)]) -> ChangedSet {
+    let head = state.timeline.head().position;
+    let group = |at| Path::of(state.timeline.rollbacks(), Position::ORIGIN, at);
+    let given_up = group(head).without(&group(target));
+    let mut set = ChangedSet {
+        target,
+        head,
+        extents: between(state, head, target),
+        bytes: 0,
+        writes: 0,
+        written_bytes: 0,
+        punches: 0,
+        bookmarks: Vec::new(),
+        untouched: Vec::new(),
+    };
+    let mut touched_members = Vec::new();
+    for member in state.members.all().filter(|member| member.left.is_none()) {
+        if member.shown_at(target) {
+            touched_members.push(member.incarnation);
+        } else {
+            set.untouched.push(member.incarnation);
+        }
+    }
+    set.extents.extend(owed.iter().filter(|(volume, _)| touched_members.contains(volume)));
+    set.extents = by_volume(set.extents);
+    set.bytes = set.extents.iter().map(|(_, extent)| extent.bytes()).sum();
+    for chunk in state.chunks() {
+        for (at, record) in (chunk.header.first_position.get()..).map(Position::new).zip(&chunk.body.records) {
+            let descriptor = &record.descriptor;
+            if !given_up.contains(at) || !touched_members.contains(&descriptor.volume) || has_note(record) {
+                continue;
+            }
+            match descriptor.op {
+                Op::Write => {
+                    set.writes += 1;
+                    set.written_bytes += u64::from(descriptor.payload_bytes);
+                }
+                Op::Punch | Op::Zero => set.punches += 1,
+                Op::Flush
+                | Op::Bookmark
+                | Op::Noop
+                | Op::Indeterminate
+                | Op::ResyncBegin
+                | Op::ResyncEnd
+                | Op::Join
+                | Op::Joined
+                | Op::Leave
+                | Op::Rollback
+                | Op::BookmarkRemoved
+                | Op::Recovery
+                | Op::Commit
+                | Op::SessionGranted
+                | Op::SessionLost => {}
+            }
+        }
+    }
+    let bookmarks = state.timeline.bookmarks();
+    set.bookmarks = bookmarks.into_iter().filter(|b| given_up.contains(b.at.position)).map(|b| b.name).collect();
+    set
+}
+
+/// The sectors on which two positions differ or may differ: those that a record on either side of their common
+/// ancestor touched, and those of failed writes on either side or not read again yet. Only of volumes that are
+/// members now and were at `to`.
+fn between(state: &State, from: Position, to: Position) -> Vec<(Incarnation, Extent)> {
+    let mut extents = Vec::new();
+    for member in state.members.all().filter(|member| member.left.is_none() && member.shown_at(to)) {
+        let volume = member.incarnation;
+        let differing = state.path(member, from).difference(&state.path(member, to));
+        let failures = state.timeline.failures().iter();
+        let failed = failures.filter(|(at, of, _)| *of == volume && differing.contains(*at)).map(|(_, _, e)| *e);
+        let open = state.timeline.indeterminate().iter().filter(|(of, _)| *of == volume).map(|(_, e)| *e);
+        let whole = Extent::whole(member.size);
+        extents.extend(
+            state
+                .touched(volume, &differing)
+                .into_iter()
+                .chain(failed)
+                .chain(open)
+                .filter_map(|extent| whole?.intersection(extent))
+                .map(|extent| (volume, extent)),
+        );
+    }
+    by_volume(extents)
+}
+
+/// All that any rollback may still owe: what is restored when the map that knows better is lost. Restoring more than
+/// is owed writes what is there already.
+pub(crate) fn owed_at_most(state: &State) -> Vec<(Incarnation, Extent)> {
+    let mut extents = Vec::new();
+    for rollback in state.timeline.rollbacks() {
+        if let Some(before) = rollback.at.previous() {
+            extents.extend(between(state, before, rollback.at));
+        }
+    }
+    by_volume(extents)
+}
+
+/// The live content of an extent, as a restore writes it.
+pub(crate) fn restore_pieces(
+    core: &Core,
+    live: &Image,
+    volume: Incarnation,
+    extent: Extent,
+) -> Result<Vec<RestorePiece>, ReadFailure> {
+    let mut out = Vec::new();
+    for ImagePiece { extent, kind, .. } in live.pieces(volume, extent)? {
+        match kind {
+            PieceKind::Zero => out.push(RestorePiece { extent, content: RestoreContent::Zero }),
+            PieceKind::Hole => out.push(RestorePiece { extent, content: RestoreContent::Hole }),
+            PieceKind::Data => out.push(data(live, volume, extent)?),
+            PieceKind::Joined => {
+                // What the volume joined with: where the replica has nothing allocated the volume had nothing.
+                let Some(base) = core.base(volume) else {
+                    let cause = Cause::Replica { error: "none is attached".into() };
+                    return Err(ReadFailure { volume, position: live.at().position, damaged: vec![extent], cause });
+                };
+                let holes = base.holes(extent);
+                let mut at = extent.start().index();
+                for hole in &holes {
+                    if let Some(before) = Extent::between(at, hole.start().index()) {
+                        out.push(data(live, volume, before)?);
+                    }
+                    out.push(RestorePiece { extent: *hole, content: RestoreContent::Hole });
+                    at = hole.end();
+                }
+                if let Some(rest) = Extent::between(at, extent.end()) {
+                    out.push(data(live, volume, rest)?);
+                }
+            }
+            PieceKind::Refused => {
+                // Reading says why.
+                let mut buffer = buffer_of(extent);
+                live.read(volume, extent, &mut buffer)?;
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn data(live: &Image, volume: Incarnation, extent: Extent) -> Result<RestorePiece, ReadFailure> {
+    let mut buffer = buffer_of(extent);
+    live.read(volume, extent, &mut buffer)?;
+    Ok(RestorePiece { extent, content: RestoreContent::Data(buffer) })
+}
+
+fn buffer_of(extent: Extent) -> Vec<u8> {
+    vec![0u8; usize::try_from(extent.count().get() * SECTOR_BYTES).unwrap_or(0)]
+}

@@ -1,0 +1,330 @@
+//! Everything that a journal's records say, in memory: members, sessions, timeline, index, and what is damaged.
+//!
+//! Owns the one way in, `apply`, used alike for chunks read at open and for chunks that have just become durable.
+//! No file, no clock.
+
+use crate::error::{Asked, PointError};
+use crate::index::{Content, Home, Index, LogPlace, MemoryIndex, Resolved};
+use crate::members::{Member, Members};
+use crate::notes::{Change, Event, Notes};
+use crate::path::Path;
+use crate::place::Place;
+use crate::recovery::{Damage, Decision, Verdict};
+use crate::session::Sessions;
+use crate::timeline::Timeline;
+use record::chunk::Body;
+use record::geometry::Extent;
+use record::header::ChunkHeader;
+use record::ids::Incarnation;
+use record::op::Op;
+use record::position::{Position, Session, StreamSeq};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most damaged places that are kept; more are only counted.
+pub(crate) const DAMAGE_MAX: usize = 1024;
+
+/// A chunk of the journal: its headers.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub place: Place,
+    pub header: ChunkHeader,
+    pub body: Arc<Body>,
+}
+
+/// Where the content of a run of sectors is to be read.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The payload of a record.
+    Log { chunk: Arc<Chunk>, record: usize },
+    /// Zeros, allocated.
+    Zero,
+    /// A hole.
+    Hole,
+    /// The replica.
+    Base,
+    /// Records from `first` to `last` are lost and may have written here.
+    Lost { first: Position, last: Position },
+}
+
+/// A run of sectors of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub extent: Extent,
+    pub position: Position,
+    pub source: Source,
+}
+
+/// The state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub members: Members,
+    pub sessions: Sessions,
+    pub timeline: Timeline,
+    index: Box<dyn Index>,
+    /// In order of position.
+    chunks: Vec<Arc<Chunk>>,
+    by_place: HashMap<Place, usize>,
+    /// Stretches of positions of which nothing is known, ascending.
+    lost: Vec<(Position, Position)>,
+    /// What is damaged; at most `DAMAGE_MAX`.
+    damage: Vec<Damage>,
+    /// How much was found damaged in all.
+    damage_count: u64,
+    /// Bytes of chunks, headers included.
+    pub used_bytes: u64,
+    /// Bytes of payload in them.
+    pub payload_bytes: u64,
+    /// The largest id of a rollback.
+    pub last_rollback: u64,
+}
+
+impl State {
+    /// Before the first chunk.
+    pub(crate) fn new() -> Self {
+        Self {
+            members: Members::default(),
+            sessions: Sessions::default(),
+            timeline: Timeline::new(),
+            index: Box::new(MemoryIndex::default()),
+            chunks: Vec::new(),
+            by_place: HashMap::new(),
+            lost: Vec::new(),
+            damage: Vec::new(),
+            damage_count: 0,
+            used_bytes: 0,
+            payload_bytes: 0,
+            last_rollback: 0,
+        }
+    }
+
+    /// The next chunk.
+    pub(crate) fn apply(&mut self, chunk: Chunk, notes: &Notes) {
+        assert_eq!(
+            chunk.header.first_position,
+            self.timeline.head().position.next(),
+            "chunks are applied in order of position"
+        );
+        let session = chunk.body.header.session;
+        for (place, record) in chunk.body.records.iter().enumerate() {
+            let event = Event::of(record, notes.of(place));
+            self.apply_record(chunk.place, place, &record.descriptor, &event);
+            if event == Event::ResyncEnd {
+                self.timeline.resynced(session);
+            }
+        }
+        if !self.sessions.at(chunk.header.session, chunk.header.next_seq) {
+            // A session that nobody granted, as far as we can read: its grant is lost, and whether it was clean.
+            self.timeline.consistency_unknown(chunk.header.session);
+        }
+        self.used_bytes += chunk.header.disk_bytes();
+        self.payload_bytes += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
+        self.by_place.insert(chunk.place, self.chunks.len());
+        self.chunks.push(Arc::new(chunk));
+    }
+
+    fn apply_record(&mut self, chunk: Place, place: usize, descriptor: &record::chunk::Descriptor, event: &Event) {
+        let at = self.timeline.head().position.next();
+        self.members.seen(descriptor.volume);
+        match event {
+            Event::Change(volume, extent, change) => {
+                let content = match change {
+                    Change::Write => LogPlace::new(chunk, place).map(Content::Log),
+                    Change::Punch => Some(Content::Hole),
+                    Change::Zero => Some(Content::Zero),
+                };
+                match content {
+                    Some(content) => self.index.insert(*volume, *extent, at, content),
+                    None => self.lost.push((at, at)),
+                }
+            }
+            Event::Join(note) => self.members.join(note.clone(), at),
+            Event::Joined(volume) => self.members.joined(*volume, at),
+            Event::Leave(volume) => self.members.leave(*volume, at),
+            Event::SessionGranted(note) => self.sessions.granted(note),
+            Event::SessionLost(note) => self.sessions.lost(note),
+            Event::Rollback(note) => self.last_rollback = self.last_rollback.max(note.id),
+            // Where the live line went on is not known: nothing older can be shown from here on.
+            Event::Unreadable(Op::Rollback) => self.lost.push((at, at)),
+            Event::Flush
+            | Event::Bookmark(_)
+            | Event::Noop
+            | Event::Indeterminate(..)
+            | Event::ResyncBegin
+            | Event::ResyncEnd
+            | Event::BookmarkRemoved(_)
+            | Event::Recovery(_)
+            | Event::Commit
+            | Event::Unreadable(_) => {}
+        }
+        let name = self.members.get(descriptor.volume).map(|member| member.name.clone());
+        self.timeline.apply(descriptor.op, descriptor.label, event, name.as_deref());
+    }
+
+    /// Records up to `last` are lost, and nobody knows what they said.
+    pub(crate) fn apply_lost(&mut self, last: Position) {
+        let first = self.timeline.head().position.next();
+        if first <= last {
+            self.lost.push((first, last));
+            self.timeline.lost(last);
+        }
+    }
+
+    /// All that was found on disk, as it was decided. `chunk` gives the headers and notes that were seen.
+    pub(crate) fn replay(
+        decision: &Decision,
+        mut chunk: impl FnMut(usize) -> (ChunkHeader, Option<(Chunk, Notes)>),
+    ) -> Self {
+        let mut state = Self::new();
+        for verdict in &decision.verdicts {
+            match verdict {
+                Verdict::Keep { seen } | Verdict::Descriptions { seen } => match chunk(*seen) {
+                    (_, Some((chunk, notes))) => state.apply(chunk, &notes),
+                    (header, None) => {
+                        if let Some(last) = header.next_position.previous() {
+                            state.apply_lost(last);
+                        }
+                        if !state.sessions.at(header.session, header.next_seq) {
+                            state.timeline.consistency_unknown(header.session);
+                        }
+                    }
+                },
+                Verdict::Lost { positions, .. } => {
+                    if let Some((_, last)) = positions {
+                        state.apply_lost(*last);
+                    }
+                }
+            }
+        }
+        state.sessions.burn(decision.burnt);
+        if state.sessions.number() != decision.tail.session || state.sessions.next_seq() != decision.tail.next_seq {
+            // The newest chunks are lost; a mark says where the session was.
+            if !state.sessions.at(decision.tail.session, decision.tail.next_seq) {
+                state.timeline.consistency_unknown(decision.tail.session);
+            }
+        }
+        state
+    }
+
+    // ---- asking
+
+    /// Chunks in order of position.
+    pub(crate) fn chunks(&self) -> &[Arc<Chunk>] {
+        &self.chunks
+    }
+
+    /// The path of a position for a volume.
+    pub(crate) fn path(&self, member: &Member, at: Position) -> Path {
+        // A volume that has not joined was at no target yet.
+        let joined = member.joined.unwrap_or(Position::new(u64::MAX));
+        Path::of(self.timeline.rollbacks(), joined, at)
+    }
+
+    /// What an extent of a volume is made of, in address order, without a hole between pieces.
+    pub(crate) fn pieces(&self, member: &Member, path: &Path, extent: Extent) -> Vec<Piece> {
+        // Lost records may have written anywhere: what is older than the newest lost one is not known any more.
+        let newest_lost = self.lost.iter().rev().find_map(|(first, last)| {
+            path.newest_at_or_before(*last).filter(|newest| newest >= first).map(|n| (*first, n))
+        });
+        let piece = |resolved: Resolved| {
+            // The replica was complete no earlier than the volume's JOIN.
+            let written = match resolved.home {
+                Home::Record(_) => resolved.position,
+                Home::Base => member.join,
+            };
+            let source = match (newest_lost, resolved.home) {
+                (Some((first, last)), _) if last > written => Source::Lost { first, last },
+                (_, Home::Record(Content::Log(place))) => self.log(place, resolved.position),
+                (_, Home::Record(Content::Zero)) => Source::Zero,
+                (_, Home::Record(Content::Hole)) => Source::Hole,
+                (_, Home::Base) => Source::Base,
+            };
+            Piece { extent: resolved.extent, position: resolved.position, source }
+        };
+        self.index.resolve(member.incarnation, path, extent).into_iter().map(piece).collect()
+    }
+
+    fn log(&self, place: LogPlace, position: Position) -> Source {
+        match self.by_place.get(&place.chunk()).and_then(|i| self.chunks.get(*i)) {
+            Some(chunk) => Source::Log { chunk: chunk.clone(), record: place.record() },
+            None => Source::Lost { first: position, last: position },
+        }
+    }
+
+    /// The sectors of a volume that records at these positions changed.
+    pub(crate) fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent> {
+        self.index.touched(volume, positions)
+    }
+
+    /// Whether a position can be offered.
+    pub(crate) fn offered(&self, position: Position) -> Result<Position, PointError> {
+        self.timeline.offered(position, Asked::Position(position))
+    }
+
+    /// The newest position whose image has exactly the records of this session below `at`, and everything that the
+    /// journal did by itself between the last of them and the next one; `None` unless the session is the current one
+    /// and they are all here.
+    pub(crate) fn behind(&self, session: Session, at: StreamSeq) -> Option<Position> {
+        if self.sessions.current() != Some(session) || at > self.sessions.next_seq() {
+            return None;
+        }
+        // A header says what its session expects behind it. From the end: `at` was laid a moment ago.
+        let header = |chunk: &&Arc<Chunk>| chunk.header.session == session && chunk.header.next_seq > at;
+        match self.chunks.iter().rev().take_while(header).last() {
+            None => Some(self.timeline.head().position),
+            Some(holds) if holds.body.header.session == session => {
+                let into = at.get().checked_sub(holds.body.header.first_seq.get())?;
+                Position::new(holds.header.first_position.get() + into).previous()
+            }
+            // The chunk that brought `at` is lost.
+            Some(_) => None,
+        }
+    }
+
+    /// Whether a record behind `position` changed what the volumes hold, which they are, or which line is live.
+    pub(crate) fn changed_behind(&self, position: Position) -> bool {
+        let first = self.chunks.partition_point(|chunk| chunk.header.next_position.get() <= position.get() + 1);
+        self.chunks[first..].iter().any(|chunk| {
+            let records = (chunk.header.first_position.get()..).zip(&chunk.body.records);
+            records.filter(|(at, _)| *at > position.get()).any(|(_, record)| match record.descriptor.op {
+                Op::Write
+                | Op::Punch
+                | Op::Zero
+                | Op::Indeterminate
+                | Op::ResyncBegin
+                | Op::ResyncEnd
+                | Op::Join
+                | Op::Joined
+                | Op::Leave
+                | Op::Rollback
+                | Op::SessionLost => true,
+                Op::Flush
+                | Op::Bookmark
+                | Op::Noop
+                | Op::BookmarkRemoved
+                | Op::Recovery
+                | Op::Commit
+                | Op::SessionGranted => false,
+            })
+        })
+    }
+
+    // ---- damage
+
+    /// Something was found damaged. `false` when it was known.
+    pub(crate) fn note_damage(&mut self, damage: Damage) -> bool {
+        if self.damage.contains(&damage) {
+            return false;
+        }
+        self.damage_count += 1;
+        if self.damage.len() < DAMAGE_MAX {
+            self.damage.push(damage);
+        }
+        true
+    }
+
+    /// What is damaged, and how much was found in all.
+    pub(crate) fn damage(&self) -> (&[Damage], u64) {
+        (&self.damage, self.damage_count)
+    }
+}

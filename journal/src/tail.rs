@@ -1,0 +1,486 @@
+//! The tail: where the next chunk goes.
+//!
+//! Owns the one place that writes chunks. A chunk is its journal header, the body's header area and its payload, all
+//! multiples of 4 KiB; what is appended together leaves in one vectored write that is durable when it returns. Then
+//! the headers are appended to the sidecar, buffered. A crash leaves behind, in front of the tail, whole chunks; at
+//! the tail, any part of what the last write was; behind it, zeros or chunks of an earlier life that no longer chain.
+//!
+//! After a failed write nobody knows what the disk holds at the tail: it is poisoned, says so, and takes no more.
+//! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
+
+use crate::aligned::Aligned;
+use crate::device::{Access, Disk, DiskFile};
+use crate::error::JournalError;
+use crate::heads;
+use crate::mark::TailMark;
+use crate::notes::Notes;
+use crate::place::{Place, SEGMENTS, SegmentNumber, UNFINISHED};
+use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
+use crate::state::Chunk;
+use crate::superblock::SuperblockFile;
+use record::chunk::Body;
+use record::fault::{Bug, bug};
+use record::geometry::BLOCK_BYTES;
+use record::header::{ChunkHeader, HEADER_BYTES};
+use record::op::Op;
+use record::position::{ChunkNumber, Label, Session, StreamSeq};
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+
+/// A chunk that has been checked and is to be written.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub area: &'a [u8],
+    pub payload: &'a [u8],
+    pub body: Arc<Body>,
+    pub notes: Notes,
+    /// The newest session, and what it expects, once the chunk is in.
+    pub stream: (Session, StreamSeq),
+    /// The largest label once the chunk is in.
+    pub label: Label,
+}
+
+impl Prepared<'_> {
+    fn disk_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.area.len() + self.payload.len()) as u64
+    }
+}
+
+/// The segment that chunks are written to.
+#[derive(Debug)]
+struct Active {
+    number: SegmentNumber,
+    file: Arc<dyn DiskFile>,
+    /// Bytes of the file.
+    bytes: u64,
+    /// Where the next chunk goes.
+    at: u64,
+    /// The sidecar; `None` when it could not be written.
+    heads: Option<Arc<dyn DiskFile>>,
+    heads_at: u64,
+}
+
+/// The tail of a journal that is open for writing.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    disk: Arc<dyn Disk>,
+    superblock: SuperblockFile,
+    mark: TailMark,
+    active: Option<Active>,
+    /// The largest number that any segment has.
+    newest: SegmentNumber,
+    /// Every chunk up to this one is named durable by a later one that is durable itself.
+    committed: ChunkNumber,
+    /// The newest session, and what it expected, when `committed` was the last chunk.
+    committed_stream: (Session, StreamSeq),
+    /// The last chunk that says more than that something is committed.
+    worth_naming: ChunkNumber,
+    /// What RECOVERY has to say, until it is written.
+    beginning: Option<Beginning>,
+    poisoned: Option<String>,
+    closed: bool,
+    heads_incomplete: bool,
+    /// Bytes of the files of all segments but the active one, sidecars included.
+    sealed_bytes: u64,
+    segments: u64,
+}
+
+/// An epoch that is still to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    /// Whether the close before was clean.
+    pub clean: bool,
+    /// Whether it is known what the newest session expects.
+    pub stream_known: bool,
+}
+
+/// What is found at open.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// From where to go on, in a new epoch.
+    pub mark: TailMark,
+    /// The largest number that any segment has; 0 for none.
+    pub newest: SegmentNumber,
+    /// Bytes of all segment files and sidecars.
+    pub bytes: u64,
+    /// How many segment files there are.
+    pub segments: u64,
+}
+
+impl Tail {
+    /// A tail without an active segment.
+    pub(crate) fn new(disk: Arc<dyn Disk>, superblock: SuperblockFile, found: &Found) -> Self {
+        Self {
+            disk,
+            superblock,
+            mark: found.mark,
+            active: None,
+            newest: found.newest,
+            committed: ChunkNumber::new(0),
+            committed_stream: (Session::new(0), StreamSeq::FIRST),
+            worth_naming: ChunkNumber::new(0),
+            beginning: None,
+            poisoned: None,
+            closed: false,
+            heads_incomplete: false,
+            sealed_bytes: found.bytes,
+            segments: found.segments,
+        }
+    }
+
+    /// Goes on in a segment that exists and has `bytes` bytes, at `place`. `heads` is what its sidecar must hold up
+    /// to there.
+    pub(crate) fn resume(&mut self, place: Place, bytes: u64, heads: &[u8]) -> io::Result<()> {
+        let access = if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable };
+        let file = self.disk.open(&place.segment.file(), access)?;
+        let (heads_file, heads_before) = self.rewrite_heads(place.segment, heads);
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes + heads_before);
+        self.active = Some(Active {
+            number: place.segment,
+            file,
+            bytes,
+            at: place.offset,
+            heads: heads_file,
+            heads_at: heads.len() as u64,
+        });
+        Ok(())
+    }
+
+    /// Makes a sidecar hold exactly these bytes. It is only a second witness: that it cannot be written is said, and
+    /// does not stop the journal. Answers with the bytes it had before, too.
+    fn rewrite_heads(&mut self, segment: SegmentNumber, bytes: &[u8]) -> (Option<Arc<dyn DiskFile>>, u64) {
+        let name = segment.heads_file();
+        let present = crate::scan::read_whole(self.disk.as_ref(), &name).ok();
+        let before = present.as_ref().map_or(0, |present| present.len() as u64);
+        let written = if present.as_deref() == Some(bytes) {
+            self.disk.open(&name, Access::Buffered)
+        } else {
+            self.write_heads(&name, bytes)
+        };
+        (self.heads_or_warn(segment, written), before)
+    }
+
+    fn write_heads(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+        let unfinished = format!("{name}{UNFINISHED}");
+        let file = self.disk.create(&unfinished, 0, Access::Buffered)?;
+        file.write_at(&[IoSlice::new(bytes)], 0)?;
+        file.sync()?;
+        self.disk.rename(&unfinished, name)?;
+        self.disk.sync_folder(SEGMENTS)?;
+        Ok(file)
+    }
+
+    fn heads_or_warn(
+        &mut self,
+        segment: SegmentNumber,
+        made: io::Result<Arc<dyn DiskFile>>,
+    ) -> Option<Arc<dyn DiskFile>> {
+        match made {
+            Ok(file) => Some(file),
+            Err(error) => {
+                self.heads_incomplete = true;
+                tracing::warn!(
+                    "journal {}: the sidecar of segment {segment} cannot be written ({error}); the journal goes on, but \
+                     damage in that segment may not be nameable",
+                    self.disk.describe()
+                );
+                None
+            }
+        }
+    }
+
+    // ---- appending
+
+    /// Appends as many of the chunks as the active segment takes, at least one, in one write; makes a new segment
+    /// first when it takes none. What is answered is durable.
+    pub(crate) fn append(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
+        self.writable()?;
+        let Some(first) = chunks.first() else { return Ok(Vec::new()) };
+        if self.room() < first.disk_bytes() {
+            self.roll(first.disk_bytes())?;
+        }
+        let mut room = self.room();
+        let fitting = chunks.iter().take_while(|chunk| {
+            let fits = chunk.disk_bytes() <= room;
+            room = room.saturating_sub(chunk.disk_bytes());
+            fits
+        });
+        let count = fitting.count();
+        self.write(&chunks[..count])
+    }
+
+    fn room(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.bytes.saturating_sub(active.at))
+    }
+
+    fn write(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
+        let Some(active) = &self.active else { return Ok(Vec::new()) };
+        let (number, start) = (active.number, active.at);
+        let committed = self.mark.last_chunk();
+        let mut mark = self.mark;
+        let mut headers = Aligned::zeroed(chunks.len() * HEADER_BYTES);
+        let mut appended = Vec::with_capacity(chunks.len());
+        let mut at = start;
+        for (chunk, block) in chunks.iter().zip(headers.chunks_exact_mut(HEADER_BYTES)) {
+            let header = ChunkHeader {
+                journal: self.superblock.current().journal,
+                epoch: mark.epoch,
+                number: mark.next_chunk,
+                first_position: mark.next_position,
+                next_position: mark.next_position.plus(u64::from(chunk.body.header.records)),
+                committed: if bug(Bug::DropCommittedMark) { ChunkNumber::new(0) } else { committed },
+                previous: mark.previous,
+                body_header_len: chunk.body.header.header_len,
+                payload_len: chunk.body.header.payload_len,
+                body_digest: chunk.body.digest,
+                session: chunk.stream.0,
+                next_seq: chunk.stream.1,
+                label: chunk.label,
+                offset: at,
+                segment: number.get(),
+            };
+            let (bytes, crc) = header.encode();
+            block.copy_from_slice(&bytes);
+            mark = TailMark {
+                next_chunk: header.number.next(),
+                next_position: header.next_position,
+                previous: crc,
+                session: header.session,
+                next_seq: header.next_seq,
+                label: header.label,
+                ..mark
+            };
+            appended.push(Chunk { place: Place { segment: number, offset: at }, header, body: chunk.body.clone() });
+            at += header.disk_bytes();
+        }
+        let areas: Vec<Laid<'_>> =
+            chunks.iter().flat_map(|chunk| [Laid::of(chunk.area), Laid::of(chunk.payload)]).collect();
+        let mut slices = Vec::with_capacity(chunks.len() * 3);
+        for (block, body) in headers.chunks_exact(HEADER_BYTES).zip(areas.chunks_exact(2)) {
+            slices.push(IoSlice::new(block));
+            slices.extend(body.iter().map(|laid| IoSlice::new(laid.bytes())).filter(|slice| !slice.is_empty()));
+        }
+        if let Err(error) = active.file.write_at(&slices, start) {
+            return Err(
+                self.poison(&format!("write {} bytes to segment {number} at offset {start}: {error}", at - start))
+            );
+        }
+        for (chunk, (prepared, block)) in appended.iter().zip(chunks.iter().zip(headers.chunks_exact(HEADER_BYTES))) {
+            self.append_heads(chunk, prepared, block);
+            let only_commits = chunk.body.records.iter().all(|record| record.descriptor.op == Op::Commit);
+            if !only_commits {
+                self.worth_naming = chunk.header.number;
+            }
+        }
+        // Durable now, and so is what each of them says of the chunks in front of all of them.
+        self.committed = committed;
+        self.committed_stream = (self.mark.session, self.mark.next_seq);
+        self.mark = mark;
+        if let Some(active) = &mut self.active {
+            active.at = at;
+        }
+        Ok(appended)
+    }
+
+    fn append_heads(&mut self, chunk: &Chunk, prepared: &Prepared<'_>, block: &[u8]) {
+        let Some(active) = &mut self.active else { return };
+        let Some(heads) = &active.heads else { return };
+        let mut header = [0u8; HEADER_BYTES];
+        header.copy_from_slice(block);
+        let entry = heads::encode(
+            chunk.header.journal,
+            chunk.place.offset,
+            &header,
+            prepared.area,
+            &chunk.body,
+            &prepared.notes,
+        );
+        match heads.write_at(&[IoSlice::new(&entry)], active.heads_at) {
+            Ok(()) => active.heads_at += entry.len() as u64,
+            Err(error) => {
+                let number = active.number;
+                active.heads = None;
+                self.heads_or_warn(number, Err(error));
+            }
+        }
+    }
+
+    // ---- segments
+
+    /// Seals the active segment and makes the next one, with room for a chunk of `need` bytes.
+    fn roll(&mut self, need: u64) -> Result<(), JournalError> {
+        self.seal_heads();
+        let number = self.newest.next();
+        let ordinary = self.superblock.current().segment_bytes;
+        let bytes = ordinary.max((FIRST_CHUNK_AT + need).next_multiple_of(BLOCK_BYTES as u64));
+        let file = self.make_segment(number, bytes).map_err(|source| self.segment_failure(number, source))?;
+        let heads_header = heads::file_header(self.superblock.current().journal, number);
+        let heads = self.disk.create(&number.heads_file(), 0, Access::Buffered).and_then(|heads| {
+            heads.write_at(&[IoSlice::new(&heads_header)], 0)?;
+            Ok(heads)
+        });
+        let heads = self.heads_or_warn(number, heads);
+        self.disk.sync_folder(SEGMENTS).map_err(|source| self.segment_failure(number, source))?;
+        if let Some(sealed) = self.active.take() {
+            self.sealed_bytes += sealed.bytes + sealed.heads_at;
+        }
+        self.newest = number;
+        self.segments += 1;
+        let heads_at = heads_header.len() as u64;
+        self.active = Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, heads, heads_at });
+        let mark = self.mark;
+        let stored = self.superblock.store(|superblock| {
+            superblock.last_segment = number;
+            superblock.clean = false;
+            superblock.mark = mark;
+        });
+        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+    }
+
+    /// A segment's file gets its name when its header is durable.
+    fn make_segment(&self, number: SegmentNumber, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let unfinished = format!("{}{UNFINISHED}", number.file());
+        let access = if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable };
+        let file = self.disk.create(&unfinished, bytes, access)?;
+        let journal = self.superblock.current().journal;
+        let header = SegmentHeader { journal, segment: number, bytes, mark: self.mark };
+        let block = Aligned::copy_of(&header.encode());
+        let made = file
+            .write_at(&[IoSlice::new(&block)], 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| self.disk.rename(&unfinished, &number.file()));
+        if let Err(error) = made {
+            // Nothing half made stays behind, if the disk lets us.
+            let _ = self.disk.remove(&unfinished);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    fn segment_failure(&self, number: SegmentNumber, source: io::Error) -> JournalError {
+        let journal = self.disk.describe();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::NoSpace { journal, source },
+            _ => JournalError::Io { journal, doing: format!("make segment {number}"), source },
+        }
+    }
+
+    fn seal_heads(&mut self) {
+        let Some(active) = &self.active else { return };
+        let Some(heads) = &active.heads else { return };
+        if let Err(error) = heads.sync() {
+            let number = active.number;
+            self.heads_or_warn(number, Err(error));
+        }
+    }
+
+    // ---- state
+
+    /// Whether records can be appended.
+    pub(crate) fn writable(&self) -> Result<(), JournalError> {
+        let journal = || self.disk.describe();
+        match &self.poisoned {
+            Some(reason) => Err(JournalError::Poisoned { journal: journal(), reason: reason.clone() }),
+            None if self.closed => Err(JournalError::Refused(format!("journal {} is closed", journal()))),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&mut self, reason: &str) -> JournalError {
+        let journal = self.disk.describe();
+        tracing::error!("journal {journal}: {reason}; it takes no more records until it is opened again");
+        let reason = self.poisoned.get_or_insert_with(|| reason.to_string()).clone();
+        JournalError::Poisoned { journal, reason }
+    }
+
+    /// Taken by whoever writes RECOVERY now.
+    pub(crate) fn take_beginning(&mut self) -> Option<Beginning> {
+        self.beginning.take()
+    }
+
+    /// RECOVERY is still to be written.
+    pub(crate) fn put_beginning(&mut self, beginning: Beginning) {
+        self.beginning = Some(beginning);
+    }
+
+    /// Why no records can be appended, if that is so.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Between which chunks the tail is.
+    pub(crate) fn mark(&self) -> &TailMark {
+        &self.mark
+    }
+
+    /// What `session` may release.
+    pub(crate) fn committed_of(&self, session: Session) -> StreamSeq {
+        let (of, seq) = self.committed_stream;
+        if of == session { seq } else { StreamSeq::FIRST }
+    }
+
+    /// Whether something durable is not named committed yet.
+    pub(crate) fn owes_commit(&self) -> bool {
+        self.worth_naming > self.committed
+    }
+
+    /// Nothing that is in the journal now needs to be named.
+    pub(crate) fn nothing_owed(&mut self) {
+        self.worth_naming = ChunkNumber::new(0);
+    }
+
+    pub(crate) fn heads_incomplete(&self) -> bool {
+        self.heads_incomplete
+    }
+
+    /// Segment files, and bytes of all of them with their sidecars.
+    pub(crate) fn disk_use(&self) -> (u64, u64) {
+        let active = self.active.as_ref().map_or(0, |active| active.bytes + active.heads_at);
+        (self.segments, self.sealed_bytes + active)
+    }
+
+    /// Marks the journal as in use: whatever comes next, the end of the last clean close is not its end.
+    pub(crate) fn mark_open(&mut self) -> io::Result<()> {
+        let newest = self.newest;
+        self.superblock.store(|superblock| {
+            superblock.clean = false;
+            superblock.last_segment = superblock.last_segment.max(newest);
+        })
+    }
+
+    /// Closes cleanly. No more records are taken, whatever comes out.
+    pub(crate) fn close(&mut self) -> Result<(), JournalError> {
+        self.writable()?;
+        self.closed = true;
+        if self.beginning.is_some() {
+            // The epoch never began: the journal is as it was found.
+            return Ok(());
+        }
+        self.seal_heads();
+        let mark = self.mark;
+        let stored = self.superblock.store(|superblock| {
+            superblock.clean = true;
+            superblock.mark = mark;
+        });
+        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+    }
+}
+
+/// Bytes as direct I/O takes them: where they lie, if that is aligned, else a copy.
+enum Laid<'a> {
+    There(&'a [u8]),
+    Copied(Aligned),
+}
+
+impl<'a> Laid<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        if Aligned::is_aligned(bytes) { Self::There(bytes) } else { Self::Copied(Aligned::copy_of(bytes)) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::There(bytes) => bytes,
+            Self::Copied(copy) => copy,
+        }
+    }
+}

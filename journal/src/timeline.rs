@@ -1,0 +1,402 @@
+//! Which positions can be offered as points, and what a person calls them.
+//!
+//! Owns labels, gaps, bookmarks and the other marks of a group's history, and the meaning of a `Point`. A pure
+//! machine: records go in in order of position, answers come out; no file, no clock.
+
+mod view;
+
+pub use view::{At, Bookmark, Gap, GapCause, Mark, MarkKind, TimelineView, Window, utc};
+
+use crate::error::{Asked, PointError};
+use crate::notes::{Change, Event};
+use crate::path::Rollback;
+use crate::status::OpCounts;
+use record::fault::{Bug, bug};
+use record::geometry::Extent;
+use record::ids::Incarnation;
+use record::member::BookmarkNote;
+use record::op::Op;
+use record::point::Point;
+use record::position::{Label, Position, Session};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Newest flushes and newest discards after a pause that are kept as marks, each.
+const RECENT_MARKS_MAX: usize = 256;
+/// How long without a discard makes the next one worth a mark, in nanoseconds.
+const PUNCH_PAUSE_NANOS: u64 = 10_000_000_000;
+
+/// Positions that are refused: from `begin`, until `end`, not included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Withheld {
+    begin: Position,
+    end: Option<Position>,
+    cause: GapCause,
+}
+
+impl Withheld {
+    fn holds(&self, position: Position) -> bool {
+        self.begin <= position && self.end.is_none_or(|end| position < end)
+    }
+}
+
+/// What the records of a group mean for its points.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    /// The label of every position from the first, each at least that of the one before.
+    labels: Vec<Label>,
+    /// Stretches without consistency, ascending, never overlapping; the last may be open.
+    gaps: Vec<Withheld>,
+    /// The oldest session whose RESYNC_END closes the open gap.
+    closes_with: Session,
+    /// The newest position up to which nothing is known to be lost.
+    sound: Position,
+    /// Stretches with failed writes not yet read again, ascending; the last may be open.
+    unsure: Vec<Withheld>,
+    /// The extents that are unsure now.
+    indeterminate: Vec<(Incarnation, Extent)>,
+    /// All INDETERMINATE records there were.
+    failures: Vec<(Position, Incarnation, Extent)>,
+    bookmarks: BTreeMap<String, (Position, u64)>,
+    rollbacks: Vec<Rollback>,
+    first_joined: Option<Position>,
+    flushes: VecDeque<Position>,
+    punches: VecDeque<Position>,
+    last_punch: Option<Label>,
+    marks: Vec<(Position, MarkKind)>,
+    counts: OpCounts,
+}
+
+impl Timeline {
+    /// Before the first record.
+    pub(crate) fn new() -> Self {
+        Self {
+            labels: Vec::new(),
+            gaps: Vec::new(),
+            closes_with: Session::new(0),
+            sound: Position::ORIGIN,
+            unsure: Vec::new(),
+            indeterminate: Vec::new(),
+            failures: Vec::new(),
+            bookmarks: BTreeMap::new(),
+            rollbacks: Vec::new(),
+            first_joined: None,
+            flushes: VecDeque::new(),
+            punches: VecDeque::new(),
+            last_punch: None,
+            marks: Vec::new(),
+            counts: OpCounts::default(),
+        }
+    }
+
+    // ---- records go in
+
+    /// The next record. `name` is the volume's, for JOINED and LEAVE.
+    pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, volume_name: Option<&str>) {
+        let at = self.next_position();
+        self.labels.push(label.max(self.head().label));
+        self.counts.add(op);
+        let name = || volume_name.unwrap_or_default().to_string();
+        match event {
+            Event::Change(volume, extent, change) => {
+                self.determined(*volume, *extent, at);
+                self.sound = at;
+                match change {
+                    Change::Punch => self.punched(at),
+                    Change::Write | Change::Zero => {}
+                }
+            }
+            Event::Flush => {
+                self.sound = at;
+                push_recent(&mut self.flushes, at);
+            }
+            Event::Bookmark(BookmarkNote { ticket, name }) => {
+                self.sound = at;
+                // The first of a name keeps it: scripts rely on what a name once meant.
+                self.bookmarks.entry(name.clone()).or_insert((at, *ticket));
+            }
+            Event::Noop => self.sound = at,
+            Event::Indeterminate(volume, extent) => {
+                self.sound = at;
+                self.failures.push((at, *volume, *extent));
+                if self.indeterminate.is_empty() && !bug(Bug::IndeterminateIgnored) {
+                    self.unsure.push(Withheld { begin: at, end: None, cause: GapCause::FailedWrite });
+                }
+                self.indeterminate.push((*volume, *extent));
+            }
+            Event::ResyncBegin => self.open_gap(at, GapCause::Resync, Session::new(0)),
+            // Whether an end closes the gap depends on its session: see `resynced`.
+            Event::ResyncEnd | Event::Join(_) | Event::Commit => {}
+            Event::Joined(_) => {
+                self.sound = at;
+                self.first_joined.get_or_insert(at);
+                self.marks.push((at, MarkKind::Joined { volume: name() }));
+            }
+            Event::Leave(volume) => {
+                self.marks.push((at, MarkKind::Left { volume: name() }));
+                self.indeterminate.retain(|(of, _)| of != volume);
+                self.close_unsure(at);
+            }
+            Event::Rollback(note) => {
+                self.sound = at;
+                self.rollbacks.push(Rollback { at, target: note.target, id: note.id });
+                self.marks.push((at, MarkKind::Rollback { target: note.target, id: note.id }));
+                // The target was a point, so nothing on its line is unsure; the restore sees to the backing.
+                self.indeterminate.clear();
+                self.close_unsure(at);
+            }
+            Event::BookmarkRemoved(name) => {
+                self.bookmarks.remove(name);
+            }
+            Event::Recovery(note) => self.marks.push((at, MarkKind::Recovery { clean: note.clean })),
+            Event::SessionGranted(note) => {
+                if note.clean {
+                    self.sound = at;
+                } else {
+                    self.open_gap(self.sound.next(), GapCause::RecordsLost, note.session);
+                }
+            }
+            Event::SessionLost(note) => self.open_gap(self.sound.next(), GapCause::RecordsLost, note.session.next()),
+            Event::Unreadable(op) => match op {
+                Op::SessionGranted | Op::SessionLost => self.consistency_unknown(Session::new(0)),
+                Op::Write
+                | Op::Punch
+                | Op::Zero
+                | Op::Flush
+                | Op::Bookmark
+                | Op::Noop
+                | Op::Indeterminate
+                | Op::ResyncBegin
+                | Op::ResyncEnd
+                | Op::Join
+                | Op::Joined
+                | Op::Leave
+                | Op::Rollback
+                | Op::BookmarkRemoved
+                | Op::Recovery
+                | Op::Commit => {}
+            },
+        }
+    }
+
+    /// The last record applied was the RESYNC_END of this session: the gap ends there, if it is one that this
+    /// session may close.
+    pub(crate) fn resynced(&mut self, session: Session) {
+        let at = self.head().position;
+        if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.end.is_none())
+            && session >= self.closes_with
+        {
+            gap.end = Some(at);
+            self.sound = at;
+            self.gaps.retain(|gap| gap.end != Some(gap.begin));
+        }
+    }
+
+    /// Records up to `last` are lost.
+    pub(crate) fn lost(&mut self, last: Position) {
+        let label = self.head().label;
+        let count = usize::try_from(last.get()).unwrap_or(usize::MAX).max(self.labels.len());
+        self.labels.resize(count, label);
+    }
+
+    /// What lost records said about consistency cannot be known: points are refused from the last sound one on,
+    /// until a resync of `session` or a later one.
+    pub(crate) fn consistency_unknown(&mut self, session: Session) {
+        self.open_gap(self.sound.next(), GapCause::Damage, session);
+    }
+
+    fn open_gap(&mut self, begin: Position, cause: GapCause, closes_with: Session) {
+        self.closes_with = self.closes_with.max(closes_with);
+        if self.gap_is_open() || bug(Bug::PointInsideResync) {
+            return;
+        }
+        // What was withheld before stays so: the new stretch begins behind it.
+        let begin = self.gaps.last().and_then(|gap| gap.end).map_or(begin, |end| begin.max(end));
+        self.gaps.push(Withheld { begin, end: None, cause });
+    }
+
+    fn determined(&mut self, volume: Incarnation, extent: Extent, at: Position) {
+        if self.indeterminate.is_empty() {
+            return;
+        }
+        let open = std::mem::take(&mut self.indeterminate);
+        for (of, unsure) in open {
+            if of == volume {
+                let left = crate::index::subtract(&[unsure], &[extent]);
+                self.indeterminate.extend(left.into_iter().map(|part| (of, part)));
+            } else {
+                self.indeterminate.push((of, unsure));
+            }
+        }
+        self.close_unsure(at);
+    }
+
+    fn close_unsure(&mut self, at: Position) {
+        if self.indeterminate.is_empty()
+            && let Some(unsure) = self.unsure.last_mut().filter(|unsure| unsure.end.is_none())
+        {
+            unsure.end = Some(at);
+        }
+    }
+
+    fn punched(&mut self, at: Position) {
+        let label = self.head().label;
+        let paused = self.last_punch.is_none_or(|last| label.nanos() - last.nanos() >= PUNCH_PAUSE_NANOS);
+        self.last_punch = Some(label);
+        if paused {
+            push_recent(&mut self.punches, at);
+        }
+    }
+
+    // ---- answers come out
+
+    /// The newest position, with its label; the origin when there is none.
+    pub(crate) fn head(&self) -> At {
+        At { position: Position::new(self.labels.len() as u64), label: self.labels.last().copied().unwrap_or_default() }
+    }
+
+    fn next_position(&self) -> Position {
+        self.head().position.next()
+    }
+
+    /// A position with its label.
+    pub(crate) fn at(&self, position: Position) -> At {
+        let index = position.get().checked_sub(1).and_then(|i| usize::try_from(i).ok());
+        At { position, label: index.and_then(|i| self.labels.get(i)).copied().unwrap_or_default() }
+    }
+
+    /// Rollbacks, oldest first.
+    pub(crate) fn rollbacks(&self) -> &[Rollback] {
+        &self.rollbacks
+    }
+
+    /// Whether points are refused until a resync.
+    pub(crate) fn gap_is_open(&self) -> bool {
+        self.gaps.last().is_some_and(|gap| gap.end.is_none())
+    }
+
+    /// Extents whose content is unknown until they are read again.
+    pub(crate) fn indeterminate(&self) -> &[(Incarnation, Extent)] {
+        &self.indeterminate
+    }
+
+    /// All INDETERMINATE records there were.
+    pub(crate) fn failures(&self) -> &[(Position, Incarnation, Extent)] {
+        &self.failures
+    }
+
+    /// How many records of each kind.
+    pub(crate) fn counts(&self) -> &OpCounts {
+        &self.counts
+    }
+
+    /// Whether a bookmark of that name exists.
+    pub(crate) fn bookmark(&self, name: &str) -> Option<Position> {
+        self.bookmarks.get(name).map(|(at, _)| *at)
+    }
+
+    /// Bookmarks, oldest first.
+    pub(crate) fn bookmarks(&self) -> Vec<Bookmark> {
+        let mut all: Vec<Bookmark> = self
+            .bookmarks
+            .iter()
+            .map(|(name, (at, ticket))| Bookmark { name: name.clone(), at: self.at(*at), ticket: *ticket })
+            .collect();
+        all.sort_by_key(|bookmark| bookmark.at.position);
+        all
+    }
+
+    fn withheld(&self, position: Position) -> Option<&Withheld> {
+        let holding = |all: &[Withheld]| {
+            let at = all.partition_point(|one| one.begin <= position);
+            at.checked_sub(1).filter(|i| all[*i].holds(position))
+        };
+        holding(&self.gaps).map(|i| &self.gaps[i]).or_else(|| holding(&self.unsure).map(|i| &self.unsure[i]))
+    }
+
+    fn gap(&self, withheld: &Withheld) -> Gap {
+        Gap { begin: self.at(withheld.begin), end: withheld.end.map(|end| self.at(end)), cause: withheld.cause }
+    }
+
+    /// The oldest and the newest point. `Err` with the stretch that holds back all there are.
+    pub(crate) fn window(&self) -> Result<Window, PointError> {
+        let first = self.first_joined.ok_or(PointError::NoVolume)?;
+        let refused = |position, withheld| PointError::InsideGap { asked: self.at(position), gap: self.gap(withheld) };
+        let mut oldest = first;
+        while let Some(withheld) = self.withheld(oldest) {
+            oldest = withheld.end.ok_or_else(|| refused(oldest, withheld))?;
+        }
+        let mut newest = self.head().position;
+        while let Some(withheld) = self.withheld(newest) {
+            newest = withheld.begin.previous().filter(|p| *p >= oldest).ok_or_else(|| refused(newest, withheld))?;
+        }
+        Ok(Window { oldest: self.at(oldest), newest: self.at(newest) })
+    }
+
+    /// Whether a position can be offered: `Err` says why not.
+    pub(crate) fn offered(&self, position: Position, asked: Asked) -> Result<Position, PointError> {
+        let first = self.first_joined.ok_or(PointError::NoVolume)?;
+        if position >= first && position <= self.head().position {
+            return match self.withheld(position) {
+                Some(withheld) => Err(PointError::InsideGap { asked: self.at(position), gap: self.gap(withheld) }),
+                None => Ok(position),
+            };
+        }
+        let window = self.window()?;
+        Err(if position < first {
+            PointError::OutsideWindow { asked, window }
+        } else {
+            PointError::BeyondHead { asked, window }
+        })
+    }
+
+    /// The position of a point, if it can be offered.
+    pub(crate) fn resolve(&self, point: &Point) -> Result<Position, PointError> {
+        match point {
+            Point::Latest => Ok(self.window()?.newest.position),
+            Point::Oldest => Ok(self.window()?.oldest.position),
+            Point::Bookmark(name) => match self.bookmark(name) {
+                Some(position) => self.offered(position, Asked::Position(position)),
+                None => Err(PointError::UnknownBookmark { name: name.clone() }),
+            },
+            Point::Seq(position) => self.offered(*position, Asked::Position(*position)),
+            Point::Time(label) => self.at_time(*label),
+            Point::Ago(nanos) => self.at_time(Label::from_nanos(self.head().label.nanos().saturating_sub(*nanos))),
+        }
+    }
+
+    /// The last position whose label is not after `label`: what was live then, since positions rise with time.
+    fn at_time(&self, label: Label) -> Result<Position, PointError> {
+        let count = self.labels.partition_point(|l| *l <= label);
+        self.offered(Position::new(count as u64), Asked::Time(label))
+    }
+
+    /// All of it.
+    pub(crate) fn view(&self) -> TimelineView {
+        let mut marks: Vec<Mark> = self
+            .flushes
+            .iter()
+            .map(|at| (*at, MarkKind::Flush))
+            .chain(self.punches.iter().map(|at| (*at, MarkKind::PunchAfterPause)))
+            .chain(self.marks.iter().cloned())
+            .map(|(at, kind)| Mark { at: self.at(at), kind })
+            .collect();
+        marks.sort_by_key(|mark| mark.at.position);
+        let mut gaps: Vec<Gap> = self.gaps.iter().chain(&self.unsure).map(|withheld| self.gap(withheld)).collect();
+        gaps.sort_by_key(|gap| gap.begin.position);
+        TimelineView {
+            window: self.window().ok(),
+            head: self.head(),
+            gaps,
+            bookmarks: self.bookmarks(),
+            marks,
+            counts: self.counts.clone(),
+        }
+    }
+}
+
+fn push_recent(recent: &mut VecDeque<Position>, at: Position) {
+    if recent.len() == RECENT_MARKS_MAX {
+        recent.pop_front();
+    }
+    recent.push_back(at);
+}

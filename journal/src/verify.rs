@@ -1,0 +1,382 @@
+//! Reading a whole journal, with or without a daemon, and telling what of it is damaged.
+//!
+//! Owns the findings. Never writes.
+
+use crate::device::{Access, Disk, RealDisk};
+use crate::error::JournalError;
+use crate::open::{self, Found};
+use crate::place::{SEGMENTS, SUPERBLOCK, SegmentNumber, UNFINISHED};
+use crate::recovery::{Damage, DamageKind, Verdict, Witness};
+use crate::restore;
+use crate::scan::{self, Depth, Window};
+use crate::segment::SegmentHeaderError;
+use crate::state::State;
+use crate::status::OpCounts;
+use record::geometry::{BLOCK_BYTES, Extent};
+use record::header::HEADER_BYTES;
+use record::ids::{GroupId, Incarnation, JournalId};
+use record::position::Position;
+use std::path::Path;
+
+/// What a verification found.
+#[derive(Clone, Debug)]
+pub struct VerifyReport {
+    /// The journal.
+    pub journal: JournalId,
+    /// Its group.
+    pub group: GroupId,
+    /// The group's name.
+    pub group_name: String,
+    /// Segment files read.
+    pub segments: u64,
+    /// The number of the newest segment; 0 for none.
+    pub newest_segment: u32,
+    /// Chunks read.
+    pub chunks: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of payload whose checksums were computed.
+    pub payload_bytes: u64,
+    /// The newest position.
+    pub head: Position,
+    /// Records of each kind.
+    pub counts: OpCounts,
+    /// What is wrong, in order of place.
+    pub findings: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// Whether something is damaged (notes do not count).
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|f| f.severity == Severity::Damage)
+    }
+}
+
+/// One thing that a verification found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad.
+    pub severity: Severity,
+    /// What.
+    pub kind: FindingKind,
+    /// The file, relative to the journal's directory.
+    pub file: String,
+    /// Byte offset in it.
+    pub offset: u64,
+    /// Bytes concerned; 0 when that is not known.
+    pub bytes: u64,
+    /// First and last position concerned; `None` when none is.
+    pub positions: Option<(Position, Position)>,
+    /// The extents whose content at these positions is refused, with the volume's name (empty when unknown).
+    pub extents: Vec<(String, Incarnation, Extent)>,
+    /// Whether `extents` is all of it. If not, images refuse every sector that was not written again since.
+    pub extents_known: bool,
+    /// One line for a person: what is wrong, and what is still good.
+    pub message: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing is lost: an unfinished write at the tail, a copy that can be made again.
+    Note,
+    /// Something is damaged.
+    Damage,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// One of the two superblock copies.
+    Superblock,
+    /// A segment's file is not there.
+    SegmentMissing,
+    /// A segment's file is shorter than its chunks.
+    SegmentTruncated,
+    /// A segment's own header.
+    SegmentHeader,
+    /// A chunk's header, or the descriptions of its records.
+    ChunkHeader,
+    /// A payload.
+    Payload,
+    /// A sidecar.
+    Heads,
+    /// A restore map.
+    RestoreMap,
+    /// An unfinished write at the tail: torn by a crash, or under way.
+    Tail,
+    /// A file that belongs to another journal, or to none.
+    Foreign,
+}
+
+/// Verifies the journal in a directory, whether a daemon has it open or not. `progress` is told bytes done and in
+/// all, now and then.
+pub fn verify(directory: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, JournalError> {
+    verify_disk(&RealDisk::new(directory), progress)
+}
+
+/// The same on any disk.
+pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, JournalError> {
+    let mut report = attempt(disk, progress)?;
+    // A daemon may append while we read: what looked damaged at the tail may only have been half there. What is
+    // really damaged stays so.
+    for _ in 0..2 {
+        let newest = SegmentNumber::new(report.newest_segment).file();
+        let at_tail = |f: &Finding| f.severity == Severity::Damage && f.file == newest;
+        if !report.findings.iter().any(at_tail) {
+            break;
+        }
+        let again = attempt(disk, progress)?;
+        let same = again.findings == report.findings;
+        report = again;
+        if same {
+            break;
+        }
+    }
+    Ok(report)
+}
+
+fn attempt(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, JournalError> {
+    let found = open::find_deep(disk, Depth::Everything)?;
+    let superblock = &found.slots.current;
+    let state = &found.state;
+    let mut findings = Findings { state, all: Vec::new() };
+    for (slot, readable) in found.slots.readable.iter().enumerate() {
+        if !readable {
+            findings.about(
+                Severity::Note,
+                FindingKind::Superblock,
+                SUPERBLOCK,
+                (slot * BLOCK_BYTES) as u64,
+                BLOCK_BYTES as u64,
+                "one copy of the superblock is not readable; the other is good, and the next open writes this one again",
+            );
+        }
+    }
+    segments(disk, &found, &mut findings);
+    for damage in state.damage().0 {
+        findings.damage(damage);
+    }
+    let payload_bytes = payloads(disk, &found, &mut findings, progress);
+    restore_maps(disk, &found, &mut findings);
+    tail(disk, &found, &mut findings);
+    let mut all = findings.all;
+    all.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
+    Ok(VerifyReport {
+        journal: superblock.journal,
+        group: superblock.group,
+        group_name: superblock.group_name.clone(),
+        segments: found.scan.segments.iter().filter(|s| s.file_bytes.is_some()).count() as u64,
+        newest_segment: found.scan.segments.last().map_or(0, |s| s.number.get()),
+        chunks: state.chunks().len() as u64,
+        records: state.timeline.counts().total(),
+        payload_bytes,
+        head: state.timeline.head().position,
+        counts: state.timeline.counts().clone(),
+        findings: all,
+    })
+}
+
+/// Findings as they are collected.
+struct Findings<'a> {
+    state: &'a State,
+    all: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn about(&mut self, severity: Severity, kind: FindingKind, file: &str, offset: u64, bytes: u64, message: &str) {
+        self.all.push(Finding {
+            severity,
+            kind,
+            file: file.to_string(),
+            offset,
+            bytes,
+            positions: None,
+            extents: Vec::new(),
+            extents_known: true,
+            message: format!("{file} at byte {offset}: {message}"),
+        });
+    }
+
+    fn damage(&mut self, damage: &Damage) {
+        let (kind, what) = match damage.kind {
+            DamageKind::SegmentMissing => (FindingKind::SegmentMissing, "the segment's file is not there"),
+            DamageKind::SegmentTruncated => (FindingKind::SegmentTruncated, "the segment's file is cut short"),
+            DamageKind::ChunkHeader => (FindingKind::ChunkHeader, "a chunk's header does not match its checksum"),
+            DamageKind::Payload => (FindingKind::Payload, "data does not match its checksum"),
+        };
+        let named = |volume| self.state.members.get(volume).map_or_else(String::new, |m| m.name.clone());
+        let extents: Vec<_> = damage.extents.iter().map(|(volume, e)| (named(*volume), *volume, *e)).collect();
+        let positions = damage.positions.map_or_else(String::new, |(first, last)| {
+            if first == last { format!(" of seq:{first}") } else { format!(" of seq:{first} to seq:{last}") }
+        });
+        let lost = match (extents.first(), damage.extents_known) {
+            (_, false) => "which sectors they wrote is not known, so every sector not written again since is refused \
+                           from there on; points before are good"
+                .to_string(),
+            (None, true) if damage.note_lost => {
+                "what a record says beside data (a name, a volume's description) is lost, the data is good".to_string()
+            }
+            (None, true) => "nothing is lost by it: a second copy names what it held, and the data is good".to_string(),
+            (Some((name, _, extent)), true) => {
+                let more = if extents.len() == 1 { String::new() } else { format!(" and {} more", extents.len() - 1) };
+                format!("volume '{name}', {extent}{more}: images that need these are refused them, all else is good")
+            }
+        };
+        let file = damage.place.segment.file();
+        self.all.push(Finding {
+            severity: Severity::Damage,
+            kind,
+            offset: damage.place.offset,
+            bytes: damage.bytes,
+            positions: damage.positions,
+            extents,
+            extents_known: damage.extents_known,
+            message: format!("{file} at byte {}: {what}{positions}; {lost}", damage.place.offset),
+            file,
+        });
+    }
+}
+
+/// Segment headers, sidecars, files that do not belong here.
+fn segments(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
+    for segment in &found.scan.segments {
+        let (file, heads_file) = (segment.number.file(), segment.number.heads_file());
+        if segment.file_bytes.is_some() {
+            let complaint = match segment.header {
+                Ok(_) => None,
+                Err(SegmentHeaderError::Unreadable) => Some((
+                    FindingKind::SegmentHeader,
+                    "the segment's own header is damaged; its chunks are read without it".to_string(),
+                )),
+                Err(SegmentHeaderError::OtherJournal(id)) => {
+                    Some((FindingKind::Foreign, format!("a segment of another journal ({id}); nothing of it is used")))
+                }
+                Err(SegmentHeaderError::OtherSegment(number)) => {
+                    Some((FindingKind::Foreign, format!("this is the file of {number}, under a wrong name")))
+                }
+            };
+            if let Some((kind, message)) = complaint {
+                findings.about(Severity::Damage, kind, &file, 0, BLOCK_BYTES as u64, &message);
+            }
+        }
+        let Some(heads) = &segment.heads else { continue };
+        let chunks = found.decision.verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Keep { seen } => Some(found.scan.sightings[*seen].seen),
+            Verdict::Descriptions { .. } | Verdict::Lost { .. } => None,
+        });
+        let is_named =
+            |crc: u32| found.scan.sightings.iter().any(|s| s.seen.witness == Witness::Heads && s.seen.crc == crc);
+        let unnamed = chunks.filter(|seen| seen.place.segment == segment.number && !is_named(seen.crc)).count();
+        let told = "the segment itself is not concerned, but damage to it may not be nameable";
+        if !heads.present || !heads.header_ok {
+            findings.about(
+                Severity::Note,
+                FindingKind::Heads,
+                &heads_file,
+                0,
+                0,
+                &format!("the sidecar is not readable; {told}"),
+            );
+        } else if let Some(at) = heads.skipped.first() {
+            let bytes = heads.bytes - at;
+            findings.about(
+                Severity::Note,
+                FindingKind::Heads,
+                &heads_file,
+                *at,
+                bytes,
+                &format!("part of the sidecar is not readable; {told}"),
+            );
+        } else if unnamed > 0 {
+            findings.about(
+                Severity::Note,
+                FindingKind::Heads,
+                &heads_file,
+                heads.bytes,
+                0,
+                &format!("the sidecar lacks {unnamed} chunks; {told}"),
+            );
+        }
+    }
+    for name in disk.list(SEGMENTS).unwrap_or_default() {
+        let known = SegmentNumber::of_file(&name).or_else(|| SegmentNumber::of_heads_file(&name)).is_some();
+        if !known && !name.ends_with(UNFINISHED) {
+            let file = format!("{SEGMENTS}/{name}");
+            findings.about(
+                Severity::Note,
+                FindingKind::Foreign,
+                &file,
+                0,
+                0,
+                "not a file of this journal; it is not used",
+            );
+        }
+    }
+}
+
+/// Every payload of every chunk. Answers with the bytes that were checked.
+fn payloads(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>, progress: &mut dyn FnMut(u64, u64)) -> u64 {
+    let state = &found.state;
+    let total = state.used_bytes;
+    let (mut done, mut checked) = (0, 0);
+    for chunk in state.chunks() {
+        let place = chunk.place;
+        let damage = disk
+            .open(&place.segment.file(), Access::Read)
+            .and_then(|file| scan::payload_damage(file.as_ref(), place, &chunk.header, &chunk.body));
+        checked += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
+        // What is named already by the state of its headers is not named again.
+        let named = state.damage().0.iter().any(|d| {
+            d.extents_known
+                && d.positions.is_some_and(|(first, last)| (first..=last).contains(&chunk.header.first_position))
+        });
+        if !named && let Some(damage) = open::payload_damage(place, &chunk.header, &chunk.body, damage) {
+            findings.damage(&damage);
+        }
+        done += chunk.header.disk_bytes();
+        progress(done, total);
+    }
+    checked
+}
+
+fn restore_maps(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
+    for (id, map) in restore::load_all(disk, found.slots.current.journal).unwrap_or_default() {
+        if map.is_none() {
+            findings.about(
+                Severity::Damage,
+                FindingKind::RestoreMap,
+                &restore::file_of(id),
+                0,
+                0,
+                "the restore map is damaged; at the next open all that any rollback changed is restored again",
+            );
+        }
+    }
+}
+
+/// An unfinished write at the tail, or something durable that is missing there.
+fn tail(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
+    for alarm in &found.alarms {
+        let newest = found.scan.segments.last().map_or(SegmentNumber::FIRST, |s| s.number).file();
+        let at = found.decision.append_at.map_or(0, |place| place.offset);
+        findings.about(Severity::Damage, FindingKind::Tail, &newest, at, 0, alarm);
+    }
+    let Some(place) = found.decision.append_at else { return };
+    let file = place.segment.file();
+    let bytes = found.scan.segment(place.segment).and_then(|s| s.file_bytes).unwrap_or(0);
+    let torn = disk.open(&file, Access::Read).is_ok_and(|file| {
+        let mut window = Window::new(file.as_ref(), bytes);
+        window.get(place.offset, HEADER_BYTES).is_some_and(|block| block.iter().any(|byte| *byte != 0))
+    });
+    if found.decision.dropped > 0 || torn {
+        findings.about(
+            Severity::Note,
+            FindingKind::Tail,
+            &file,
+            place.offset,
+            0,
+            "a write that was under way, or was cut off by a crash and never acknowledged as committed",
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! The journal that `tests/formats/journal-v1` keeps: built step by step, the same bytes every time.
+
+use super::{Group, at, extent};
+use kit::SimDisk;
+use record::checksum::crc32c;
+use record::op::Op;
+use std::fmt::Write;
+
+/// A file of the fixture: its name, and its bytes.
+pub type File = (String, Vec<u8>);
+
+/// The fixture's files: those of the journal under `journal/`, the replicas, and what a reader must find.
+pub fn build() -> Vec<File> {
+    let mut group = Group::new(&[40, 24]);
+    let (a, b) = (group.volumes[0].number, group.volumes[1].number);
+    // Every operation that a splitter lays, aligned and not, small notes and whole blocks.
+    group.write(a, extent(8, 16));
+    group.write(b, extent(3, 1));
+    group.mark(Op::Flush);
+    group.send();
+    group.bookmark("first");
+    group.punch(a, extent(9, 6));
+    group.zero(b, extent(0, 9));
+    group.mark(Op::Noop);
+    group.send();
+    group.indeterminate(a, extent(1, 2));
+    group.write(a, extent(1, 2));
+    group.send();
+    // A loss, and the resync behind it.
+    group.journal.lose(group.session).expect("lose");
+    group.catch_up();
+    group.open_session(&super::lost());
+    group.mark(Op::ResyncBegin);
+    group.write(a, extent(0, 40));
+    group.mark(Op::ResyncEnd);
+    group.bookmark("second");
+    group.send();
+    group.journal.remove_bookmark("first", group.laying.label()).expect("remove");
+    group.catch_up();
+    group.rollback(at(8));
+    group.write(a, extent(33, 7));
+    group.send();
+    group.journal.leave(b, group.laying.label()).expect("leave");
+    group.volumes[1].left = Some(group.head());
+    group.catch_up();
+    group.journal.commit_idle().expect("commit");
+    group.catch_up();
+    group.check_all(at(1));
+    let expected = expected(&group);
+    group.journal.close().expect("close");
+    let mut files = vec![("expected.txt".to_string(), expected.into_bytes())];
+    for volume in &group.volumes {
+        let mut bytes = vec![0; usize::try_from(volume.sectors * 512).expect("small")];
+        journal::BaseDevice::read(volume.base.as_ref(), extent(0, volume.sectors), &mut bytes).expect("replica");
+        files.push((format!("{}.replica", volume.number), bytes));
+    }
+    let disk: &SimDisk = &group.disk;
+    files.extend(disk.names().into_iter().map(|name| (format!("journal/{name}"), disk.content(&name))));
+    files
+}
+
+/// What every reader must find, as the reference has it.
+fn expected(group: &Group) -> String {
+    let mut out = String::new();
+    let timeline = group.journal.timeline();
+    let _ = writeln!(out, "head {}", timeline.head.position);
+    for bookmark in &timeline.bookmarks {
+        let _ = writeln!(out, "bookmark {} {}", bookmark.at.position, bookmark.name);
+    }
+    for n in 0..=group.head().get() {
+        match group.journal.image(at(n)) {
+            Err(_) => {
+                let _ = writeln!(out, "refused {n}");
+            }
+            Ok(image) => {
+                for member in image.members() {
+                    let sum = crc32c(&group.reference.bytes(member.incarnation, at(n)));
+                    let _ = writeln!(out, "image {n} volume {} crc32c {sum:08x}", member.incarnation);
+                }
+            }
+        }
+    }
+    let _ = writeln!(out, "owed {}", group.journal.pending_restore().map_or(0, |map| map.extents.len()));
+    out
+}

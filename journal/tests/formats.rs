@@ -1,0 +1,98 @@
+//! Journals of every released format are read for ever.
+//!
+//! `tests/formats/journal-v1` was written once. Today's reader must find in it exactly what `expected.txt` says, and
+//! today's writer must still write it byte for byte: if not, the format has changed and needs a version of its own.
+
+mod common;
+
+use common::{at, extent};
+use journal::{Journal, Opened, Reader, verify};
+use record::checksum::crc32c;
+use record::ids::Incarnation;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/journal-v1")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("the fixture") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+fn attach(reader: &Reader, folder: &Path) {
+    for member in reader.members() {
+        reader
+            .attach_base(member.incarnation, &folder.join(format!("{}.replica", member.incarnation)))
+            .expect("attach");
+    }
+}
+
+/// What a reader finds, up to a position, in the words of `expected.txt`.
+fn found(reader: &Reader, head: u64) -> String {
+    let mut out = format!("head {head}\n");
+    for bookmark in reader.bookmarks() {
+        let _ = writeln!(out, "bookmark {} {}", bookmark.at.position, bookmark.name);
+    }
+    for n in 0..=head {
+        match reader.image(at(n)) {
+            Err(_) => {
+                let _ = writeln!(out, "refused {n}");
+            }
+            Ok(image) => {
+                for member in image.members() {
+                    let mut bytes = vec![0; usize::try_from(member.size.bytes()).expect("small")];
+                    image.read(member.incarnation, extent(0, member.size.get()), &mut bytes).expect("a sound image");
+                    let _ = writeln!(out, "image {n} volume {} crc32c {:08x}", member.incarnation, crc32c(&bytes));
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_first_format_is_read_as_it_was_written() {
+    let expected = fs::read_to_string(kept().join("expected.txt")).expect("the fixture");
+    let (images, owed) = expected.split_at(expected.find("owed").expect("a last line"));
+    let (reader, report) = Reader::open(&kept().join("journal")).expect("open");
+    assert!(report.clean && report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    attach(&reader, &kept());
+    let head = reader.timeline().head.position.get();
+    assert_eq!(found(&reader, head), images);
+    assert_eq!(reader.group_name(), "g");
+    assert_eq!(reader.members()[1].name, "v2");
+    let report = verify(&kept().join("journal"), &mut |_, _| {}).expect("verify");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+
+    // A writer takes it over, and everything is as before.
+    let directory = TempDir::new().expect("a directory");
+    copy(&kept(), directory.path());
+    let Opened { journal, report } = Journal::open(&directory.path().join("journal")).expect("open");
+    assert!(report.clean && report.discarded_restore_maps.is_empty());
+    attach(journal.reader(), directory.path());
+    assert_eq!(owed.trim(), format!("owed {}", journal.pending_restore().map_or(0, |map| map.extents.len())));
+    assert!(journal.restore_pieces(Incarnation::new(1), extent(0, 40)).is_ok());
+    journal.close().expect("close");
+    assert_eq!(found(journal.reader(), head), images);
+}
+
+#[test]
+fn what_is_written_today_is_the_first_format_still() {
+    for (name, bytes) in common::fixture::build() {
+        let kept = fs::read(kept().join(&name)).expect("a file of the fixture");
+        let differs = kept.iter().zip(&bytes).position(|(a, b)| a != b);
+        assert!(differs.is_none() && kept.len() == bytes.len(), "{name} differs at {differs:?}: is this a new format?");
+    }
+}

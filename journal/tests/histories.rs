@@ -1,0 +1,164 @@
+//! Random histories against the reference that remembers everything.
+//!
+//! Goal: an image at any position that can be offered is exactly what the records up to it made, on every line that
+//! rollbacks opened, across restarts. Method: random records at odd and overlapping extents, sealed and sent in
+//! random batches, with rollbacks (to abandoned lines too), joins, leaves, clean and unclean restarts; then full
+//! images at random positions. `SEED=n` replays one history.
+
+mod common;
+
+use common::{Group, at};
+use kit::Rng;
+use record::conversation::Continuation;
+use record::point::Point;
+
+/// The splitter comes back after the journal was opened again: the same session goes on.
+fn resume(group: &mut Group) {
+    let same = Continuation::Same {
+        session: group.session,
+        laid: group.laying.next(),
+        released: record::position::StreamSeq::FIRST,
+    };
+    assert!(group.open_session(&same), "the history goes on without a gap");
+}
+
+fn restart(group: Group, clean: bool) -> Group {
+    let Group { disk, journal, reference, laying, session, splitter, volumes, tokens, outbox, .. } = group;
+    if clean {
+        journal.close().expect("close");
+    }
+    drop(journal);
+    let disk = if clean { disk } else { disk.killed() };
+    let (mut group, report) = Group::open(disk, volumes).expect("open again");
+    assert_eq!(report.clean, clean);
+    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    (group.reference, group.laying, group.session, group.splitter) = (reference, laying, session, splitter);
+    (group.tokens, group.outbox) = (tokens, outbox);
+    group.catch_up();
+    resume(&mut group);
+    group
+}
+
+fn history(seed: u64) -> u64 {
+    let mut rng = Rng::new(seed);
+    let mut group = Group::new(&[61, 200]);
+    for _ in 0..60 {
+        match rng.below(40) {
+            0 => {
+                group.seal();
+                group = restart(group, true);
+            }
+            1 => {
+                group.seal();
+                group = restart(group, false);
+            }
+            2..=4 => {
+                group.send();
+                let head = group.head();
+                let target = at(1 + rng.below(head.get()));
+                if group.journal.image(target).is_ok() {
+                    group.rollback(target);
+                    group.check_restore();
+                }
+            }
+            5 if group.volumes.len() < 4 => {
+                group.send();
+                let sectors = 1 + rng.below(90);
+                group.join(sectors);
+            }
+            6 if group.volumes.iter().filter(|v| v.left.is_none()).count() > 1 => {
+                group.send();
+                let leaving = rng.index(group.volumes.len());
+                if group.volumes[leaving].left.is_none() {
+                    let number = group.volumes[leaving].number;
+                    group.volumes[leaving].left =
+                        Some(group.journal.leave(number, group.laying.label()).expect("leave"));
+                    group.catch_up();
+                }
+            }
+            7 => {
+                group.journal.commit_idle().expect("commit");
+                group.catch_up();
+            }
+            8..=15 => {
+                assert!(group.send());
+            }
+            16..=19 => group.seal(),
+            _ => {
+                for _ in 0..=rng.below(6) {
+                    group.lay_some(&mut rng);
+                }
+            }
+        }
+    }
+    assert!(group.send());
+    let oldest = group.journal.resolve(&Point::Oldest).expect("a window");
+    group.check(oldest);
+    group.check(group.journal.resolve(&Point::Latest).expect("a window"));
+    let span = group.head().get() - oldest.get() + 1;
+    for _ in 0..25 {
+        group.check(at(oldest.get() + rng.below(span)));
+    }
+    // Whatever differs between the live line and any point is in the changed set, and little else.
+    for _ in 0..5 {
+        let target = at(oldest.get() + rng.below(span));
+        let changed = group.journal.changed_set(target).expect("a target");
+        let members: Vec<_> = group.journal.image(target).expect("an image").members().to_vec();
+        for (volume, sectors) in group.differing(group.head(), target) {
+            if !members.iter().any(|m| m.incarnation == volume && m.left.is_none()) {
+                continue;
+            }
+            for sector in sectors {
+                assert!(
+                    changed.extents.iter().any(|(v, e)| *v == volume && e.overlaps(common::extent(sector, 1))),
+                    "sector {sector} of volume {volume} differs from seq:{target} and is not in the changed set"
+                );
+            }
+        }
+    }
+    group.head().get()
+}
+
+#[test]
+fn every_image_is_what_the_records_up_to_it_made() {
+    let mut positions = 0;
+    for seed in Rng::seeds(1, 60) {
+        println!("SEED={seed}");
+        positions += history(seed);
+    }
+    println!("{positions} positions");
+}
+
+#[test]
+fn every_position_of_a_short_history_is_right_read_whole_and_in_parts() {
+    for seed in Rng::seeds(1000, 10) {
+        println!("SEED={seed}");
+        let mut rng = Rng::new(seed);
+        let mut group = Group::new(&[40]);
+        for _ in 0..60 {
+            group.lay_some(&mut rng);
+            if rng.one_in(3) {
+                group.send();
+            }
+            if rng.one_in(12) {
+                group.send();
+                let target = at(1 + rng.below(group.head().get()));
+                if group.journal.image(target).is_ok() {
+                    group.rollback(target);
+                }
+            }
+        }
+        group.send();
+        assert!(group.check_all(at(1)) > 50);
+        let volume = group.volumes[0].clone();
+        let image = group.journal.reader().live_image();
+        let expected = group.reference.bytes(volume.number, group.head());
+        for _ in 0..50 {
+            let part = common::some_extent(&mut rng, &volume);
+            let mut bytes = vec![0; usize::try_from(part.bytes()).expect("small")];
+            image.read(volume.number, part, &mut bytes).expect("read");
+            let from = usize::try_from(part.start().byte_offset()).expect("small");
+            assert!(bytes == expected[from..from + bytes.len()], "{part:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `header` of `targets.rs` under libFuzzer.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::header(data));

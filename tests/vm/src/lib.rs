@@ -1,0 +1,1 @@
+//! Suites that run in the guest against real ublk

@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# vm: disks=2x1G mem=2048 cpus=2 timeout=600 boots=1
+"""How hosts are answered is a group's policy: `sync` answers when the record is durable, and does what `sync-loss` says when the
+appliance is lost; `bounded-lag` delays hosts while the journal is too far behind; a paused group marks, and resumed it reads
+what changed. In `async` nobody waits."""
+
+import os
+import signal
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+import cli  # noqa: E402
+from machine import Aligned, io_errors, lasting_disk, opened, same_content, state_of  # noqa: E402
+from undisk_suite import Suite, need, poll, same  # noqa: E402
+
+MIB = 1 << 20
+
+
+class Writer(threading.Thread):
+    """Writes one MiB and remembers how that went."""
+
+    def __init__(self, device, at, byte, count=1):
+        super().__init__(daemon=True)
+        self.device, self.at, self.byte, self.count = device, at, byte, count
+        self.written = 0
+        self.error = None
+
+    def run(self):
+        try:
+            buffer = Aligned(MIB)
+            with opened(self.device, os.O_RDWR | os.O_DIRECT) as fd:
+                for number in range(self.count):
+                    buffer.write(fd, (self.at + number) * MIB, bytes([self.byte]) * MIB)
+                    self.written += 1
+        except OSError as error:
+            self.error = error
+
+    def done(self, timeout):
+        """Waits for it; it has not failed."""
+        self.join(timeout)
+        need(not self.is_alive(), f"the write at {self.at} MiB has not ended within {timeout} s")
+        same("error of the write", self.error, None)
+
+
+def splitter_group(name):
+    """A group as the splitter sees it."""
+    groups = cli.status(expect=(cli.OK, cli.DEGRADED, cli.UNREACHABLE))["splitter"]["groups"]
+    return next(group for group in groups if group["name"] == name)
+
+
+class Stopped:
+    """The appliance and who watches over it, stopped for a while."""
+
+    def __init__(self):
+        self.pids = []
+
+    def __enter__(self):
+        with open(f"{cli.RUN}/supervisor.pid", encoding="ascii") as file:
+            supervisor = int(file.read().split()[0])
+        for pid in (supervisor, cli.appliance_pid()):
+            os.kill(pid, signal.SIGSTOP)
+            self.pids.append(pid)
+            poll("it is stopped", lambda pid=pid: state_of(pid) == "T")
+
+    def __exit__(self, *_):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def body(suite):
+    cli.programs_first()
+    suite.diagnostics.append(cli.diagnose)
+    with suite.case("volume-comes-up", fatal=True):
+        lasting_disk("/dev/vda", cli.STATE, fresh=True)
+        lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
+        cli.up()
+        device = cli.create_volume("v", "/mnt/store/v.img", size="128M")
+        cli.wait_protected("v")
+
+    with suite.case("sync-needs-a-word-on-what-a-lost-appliance-leads-to"):
+        cli.undisk("group", "set", "v", "mode=sync", status=cli.USAGE)
+        same("mode", splitter_group("v")["policy"]["mode"], "async")
+
+    with suite.case("sync-answers-when-the-record-is-durable"):
+        cli.undisk("group", "set", "v", "mode=sync", "sync-loss=degrade")
+        for number in range(5):
+            Writer(device, number, number + 1).done(60)
+            group = splitter_group("v")
+            same("records that are not durable once the host was answered", group["laid"] - group["durable"], 0)
+
+    with suite.case("sync-with-degrade-goes-on-without-the-appliance-and-says-so"):
+        with Stopped():
+            writer = Writer(device, 10, 7)
+            writer.start()
+            writer.done(120)
+            need(splitter_group("v")["degraded"], "nothing says that hosts are answered without the journal")
+        cli.wait_protected("v", timeout=200)
+        Writer(device, 11, 8).done(60)
+        poll("sync again", lambda: not splitter_group("v")["degraded"])
+
+    with suite.case("sync-with-stall-waits-for-the-appliance"):
+        cli.undisk("group", "set", "v", "sync-loss=stall")
+        with Stopped():
+            writer = Writer(device, 12, 9)
+            writer.start()
+            poll("the link counts as lost", lambda: not splitter_group("v")["linked"], timeout=60)
+            need(writer.is_alive(), "a host was answered without the journal")
+        writer.done(120)
+        cli.wait_protected("v", timeout=200)
+
+    with suite.case("bounded-lag-delays-hosts-while-the-journal-is-behind"):
+        cli.undisk("group", "set", "v", "mode=bounded-lag", "lag-bytes=8MiB", "lag-seconds=1h")
+        with Stopped():
+            writer = Writer(device, 20, 5, count=30)
+            writer.start()
+            poll("hosts are delayed", lambda: splitter_group("v")["delaying"], timeout=30)
+            lag = splitter_group("v")["lag"]
+            need(8 * MIB <= lag["bytes"] <= 10 * MIB, f"the lag is {lag}")
+            need(lag["writes"] > 0 and lag["ms"] > 0, f"the lag is {lag}")
+            # Without a link there is nothing to wait for: hosts go on.
+            writer.done(120)
+        cli.wait_protected("v", timeout=200)
+
+    with suite.case("paused-marks-and-resumed-reads-what-changed"):
+        cli.undisk("group", "set", "v", "mode=async")
+        before = len(cli.gaps("v"))
+        cli.undisk("group", "pause", "v")
+        same("mode", splitter_group("v")["mode"], "paused")
+        cli.status(expect=(cli.DEGRADED,))
+        Writer(device, 40, 3).done(60)
+        cli.down()
+        cli.up(status=(cli.OK, cli.DEGRADED))
+        same("mode after a restart", splitter_group("v")["mode"], "paused")
+        Writer(device, 41, 3).done(60)
+        cli.undisk("group", "resume", "v")
+        cli.wait_protected("v", timeout=200)
+        poll("the gap is closed", lambda: cli.gaps("v")[-1][1] is not None)
+        need(len(cli.gaps("v")) > before, "the pause is no gap")
+        need(splitter_group("v")["resynced_bytes"] <= 64 * MIB, "more was read than what changed")
+        cli.status(expect=(cli.OK,))
+
+    with suite.case("image-at-latest-is-byte-identical"):
+        cli.bookmark("v", "end")
+        with cli.image_of("v@latest", "v") as image:
+            same_content(device, image.device)
+
+    with suite.case("the-host-saw-no-error-and-down-is-clean"):
+        same("errors in the kernel's log", io_errors(), [])
+        cli.down()
+
+
+Suite().main(body)

@@ -1,0 +1,7 @@
+//! The program: arguments in, exit status out. What it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    churn::main(std::env::args_os())
+}

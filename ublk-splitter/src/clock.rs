@@ -1,0 +1,94 @@
+//! Time labels: the group's hybrid logical clock (PROTOCOL R28).
+//!
+//! Owns the arithmetic from two clocks to a strictly rising label. A label follows the boot-time clock from an anchor
+//! that is the wall time when the session opened; towards the wall clock it is slewed, never stepped. Pure: both
+//! clocks are arguments. `of_host` reads the real ones.
+
+use record::position::Label;
+
+/// The largest part of elapsed time by which a label's clock is slewed towards the wall clock: one in twenty.
+const SLEW_DIVISOR: u64 = 20;
+
+/// What two clocks say at one moment, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_BOOTTIME`: never steps.
+    pub boot_ns: u64,
+    /// `CLOCK_REALTIME`: may step.
+    pub wall_ns: u64,
+}
+
+impl Now {
+    /// So much later.
+    #[must_use]
+    pub fn plus(self, span: std::time::Duration) -> Self {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self { boot_ns: self.boot_ns.saturating_add(nanos), wall_ns: self.wall_ns.saturating_add(nanos) }
+    }
+
+    /// How long ago `earlier` was, by the clock that never steps.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.boot_ns.saturating_sub(earlier.boot_ns))
+    }
+}
+
+/// Where the present comes from: the host's clocks, or those of a simulated world.
+pub type Source = fn() -> Now;
+
+/// The clocks of this host, now.
+pub fn of_host() -> Now {
+    let nanos = |clock: nix::time::ClockId| {
+        // Both clocks exist since Linux 2.6.39; there is no error that a caller could act on.
+        clock.now().map_or(0, |t| {
+            u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0)
+        })
+    };
+    Now { boot_ns: nanos(nix::time::ClockId::CLOCK_BOOTTIME), wall_ns: nanos(nix::time::ClockId::CLOCK_REALTIME) }
+}
+
+/// The clock of one group.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelClock {
+    boot_ns: u64,
+    clock_ns: u64,
+    last: Label,
+}
+
+impl LabelClock {
+    /// A clock anchored at this moment, whose labels lie above `largest`, the newest label known.
+    pub fn new(now: Now, largest: Label) -> Self {
+        Self { boot_ns: now.boot_ns, clock_ns: now.wall_ns, last: largest }
+    }
+
+    /// Takes note of a label that another stream gave out: later ones lie above it.
+    pub fn raise(&mut self, label: Label) {
+        self.last = self.last.max(label);
+    }
+
+    /// The newest label given out or taken note of.
+    pub fn newest(&self) -> Label {
+        self.last
+    }
+
+    /// The label of a record taken now, and the wall clock minus it in milliseconds.
+    pub fn take(&mut self, now: Now) -> (Label, i32) {
+        let elapsed = now.boot_ns.saturating_sub(self.boot_ns);
+        self.boot_ns = self.boot_ns.max(now.boot_ns);
+        self.clock_ns += elapsed;
+        let most = elapsed / SLEW_DIVISOR;
+        if now.wall_ns >= self.clock_ns {
+            self.clock_ns += (now.wall_ns - self.clock_ns).min(most);
+        } else {
+            self.clock_ns -= (self.clock_ns - now.wall_ns).min(most);
+        }
+        self.last = self.last.advance(Label::from_nanos(self.clock_ns));
+        let behind = (i128::from(now.wall_ns) - i128::from(self.last.nanos())) / 1_000_000;
+        let limit = i128::from(i32::MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "clamped to i32 on this very line")]
+        let behind = behind.clamp(-limit, limit) as i32;
+        (self.last, behind)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The link to the appliance: one connection a group, kept up for as long as the group lives.
+//!
+//! Owns the socket, its reader, and connecting again after a break. What is said is in `talk`, what is decided in
+//! `session`. Deliberately never waited for by a host: what it cannot send stays in the outbox, and when that is full the
+//! stream stops recording.
+
+pub mod session;
+pub mod talk;
+
+use crate::bell::Rings;
+use crate::group::Group;
+use record::conversation::{FRAME_HEAD_BYTES, Message as _, ToSplitter, frame_head};
+use std::collections::VecDeque;
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use talk::{Parting, Talk};
+
+/// How long the appliance may be silent, and a send may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(200);
+/// Between two attempts after the appliance said that trying again will not help.
+const RETRY_REFUSED: Duration = Duration::from_secs(5);
+
+/// What comes in on a connection, read by a thread of its own. Bounded by the appliance's pace: it sends answers to
+/// what it was sent, and at most `RESTORE_EXTENTS_MAX` extents a frame.
+#[derive(Debug, Default)]
+struct Inbox {
+    frames: Mutex<(VecDeque<ToSplitter>, Option<String>)>,
+}
+
+impl Inbox {
+    fn push(&self, frame: ToSplitter) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(frame);
+    }
+
+    fn end(&self, why: String) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(why);
+    }
+
+    fn take(&self) -> (VecDeque<ToSplitter>, Option<String>) {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut frames.0), frames.1.clone())
+    }
+}
+
+/// Keeps the link up until the group quits.
+pub fn run(group: &Arc<Group>, socket: &Path) {
+    let mut said = String::new();
+    while !group.quits() {
+        let pause = match connect(socket).and_then(|stream| converse(group, stream)) {
+            Ok(Parting::Again) => Duration::ZERO,
+            Ok(Parting::Refused) => RETRY_REFUSED,
+            Err(error) => {
+                let why = error.to_string();
+                if why != said {
+                    tracing::warn!(group = group.name, socket = %socket.display(), error = why, "no link to the appliance; hosts go on, trying again");
+                    said = why;
+                }
+                RETRY
+            }
+        };
+        if pause.is_zero() {
+            said.clear();
+        }
+        group.look_for_link();
+        group.look_at_strain();
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !group.wait_quit(until.saturating_duration_since(Instant::now())) {}
+    }
+}
+
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn converse(group: &Arc<Group>, stream: UnixStream) -> io::Result<Parting> {
+    let inbox = Arc::new(Inbox::default());
+    let reader = stream.try_clone()?;
+    let link = group.set_link(Some(Box::new(stream)));
+    let thread = {
+        let (inbox, group, reader) = (Arc::clone(&inbox), Arc::clone(group), reader.try_clone()?);
+        std::thread::Builder::new()
+            .name(format!("link {}", group.name))
+            .spawn(move || receive(&group, reader, &inbox))?
+    };
+    let parting = Talk::open(group, link).and_then(|talk| speak(talk, &inbox, group));
+    // Whatever ended it: nobody sends on this connection any more, and its reader ends.
+    group.set_link(None);
+    let _ = reader.shutdown(std::net::Shutdown::Both);
+    let _ = thread.join();
+    parting
+}
+
+fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
+    let mut next = || -> io::Result<ToSplitter> {
+        let mut head = [0u8; FRAME_HEAD_BYTES];
+        stream.read_exact(&mut head)?;
+        let (len, crc) = frame_head(head).map_err(io::Error::other)?;
+        let mut body = vec![0; len];
+        stream.read_exact(&mut body)?;
+        ToSplitter::decode(&body, crc).map_err(io::Error::other)
+    };
+    loop {
+        match next() {
+            Ok(frame) => inbox.push(frame),
+            Err(error) => {
+                let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                let gone = error.kind() == io::ErrorKind::UnexpectedEof;
+                inbox.end(if silent {
+                    format!("the appliance was silent for {} s", PATIENCE.as_secs())
+                } else if gone {
+                    "the appliance closed the link".into()
+                } else {
+                    error.to_string()
+                });
+                group.stream.bell.ring(Rings { other: true, ..Rings::default() });
+                return;
+            }
+        }
+        group.stream.bell.ring(Rings { other: true, ..Rings::default() });
+    }
+}
+
+fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting> {
+    loop {
+        let (frames, end) = inbox.take();
+        for frame in frames {
+            if let Some(parting) = talk.take(frame)? {
+                return Ok(parting);
+            }
+        }
+        if let Some(why) = end {
+            return Err(io::Error::other(why));
+        }
+        if let Some(parting) = talk.turn()? {
+            return Ok(parting);
+        }
+        let rings = group.stream.bell.wait(talk.patience());
+        talk.rung(rings);
+    }
+}

@@ -1,0 +1,96 @@
+//! Which request goes first: the range lock of a group.
+//!
+//! Owns the extents of requests that were taken and are not finished, in the order in which they were taken, which is
+//! the order of their records. A request may touch its backing once every earlier one that overlaps it has been
+//! released, so the journal's order is the disk's order where it matters (PROTOCOL R5, R8). What is read back gets its
+//! record only after the read (R19): while such a read is taken, no request that overlaps it may be, or its older record
+//! would lose to what was read before it. Pure: no clock, no thread, no waiting; who waits is told by the shell in
+//! `stream`.
+
+use record::fault::{Bug, bug};
+use record::geometry::Extent;
+use record::ids::Incarnation;
+use std::collections::BTreeMap;
+
+/// A request's place in the range lock; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ticket: Ticket,
+    extent: Extent,
+    held: bool,
+    reading: bool,
+}
+
+/// The range lock of one group.
+#[derive(Debug, Default)]
+pub struct Order {
+    last: u64,
+    volumes: BTreeMap<Incarnation, Vec<Entry>>,
+}
+
+impl Order {
+    /// Takes a place for an extent, behind everything taken before. The second value says whether it is held at once;
+    /// if not, `release` will name the ticket when its turn comes.
+    pub fn take(&mut self, volume: Incarnation, extent: Extent) -> (Ticket, bool) {
+        self.enter(volume, extent, false)
+    }
+
+    /// The same for reading an extent back: until it is released, `is_being_read` answers for what overlaps it.
+    pub fn take_reading(&mut self, volume: Incarnation, extent: Extent) -> (Ticket, bool) {
+        self.enter(volume, extent, true)
+    }
+
+    /// Whether a request on this extent may not be taken now: something that overlaps it is being read back, or is
+    /// about to be.
+    pub fn is_being_read(&self, volume: Incarnation, extent: Extent) -> bool {
+        let entries = self.volumes.get(&volume).map_or(&[][..], Vec::as_slice);
+        entries.iter().any(|e| e.reading && e.extent.overlaps(extent) && !bug(Bug::ResyncOverwrites))
+    }
+
+    fn enter(&mut self, volume: Incarnation, extent: Extent, reading: bool) -> (Ticket, bool) {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        let entries = self.volumes.entry(volume).or_default();
+        let held = !entries.iter().any(|e| e.extent.overlaps(extent))
+            || bug(Bug::SkipRangeLock)
+            || (reading && bug(Bug::ResyncOverwrites));
+        entries.push(Entry { ticket, extent, held, reading });
+        (ticket, held)
+    }
+
+    /// Gives a place back; answers with the tickets that are held from now on, in order.
+    ///
+    /// # Panics
+    /// When the ticket is not in the lock: only a defect here can release twice.
+    pub fn release(&mut self, volume: Incarnation, ticket: Ticket) -> Vec<Ticket> {
+        let entries = self.volumes.get_mut(&volume).expect("a ticket's volume is known until it is released");
+        let at = entries.iter().position(|e| e.ticket == ticket).expect("a ticket is released once");
+        let gone = entries.remove(at);
+        let mut granted = Vec::new();
+        for i in at..entries.len() {
+            let entry = entries[i];
+            if entry.held || !entry.extent.overlaps(gone.extent) {
+                continue;
+            }
+            if !entries[..i].iter().any(|e| e.extent.overlaps(entry.extent)) {
+                entries[i].held = true;
+                granted.push(entry.ticket);
+            }
+        }
+        if entries.is_empty() {
+            self.volumes.remove(&volume);
+        }
+        granted
+    }
+
+    /// How many requests are taken and not finished.
+    pub fn in_flight(&self) -> usize {
+        self.volumes.values().map(Vec::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

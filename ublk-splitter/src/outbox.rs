@@ -1,0 +1,593 @@
+//! The outbox: a bounded arena of chunks in a file on tmpfs, which outlives the process.
+//!
+//! Owns the slots and what is in them: reserving a record's place, publishing it, sealing a chunk, releasing what the
+//! journal has committed, and taking over from a dead predecessor without losing or inventing a record. Deliberately
+//! does not decide when to seal or what to do when it is full: `stream` and `link` do.
+//!
+//! When it is full, `reserve` answers `None` and nothing has changed; the group then stops recording (`stream`).
+
+pub mod arena;
+pub mod layout;
+pub mod table;
+
+use arena::Arena;
+use layout::{PAGE, PAYLOAD_AREA, RECORDS_MAX, Reserved};
+use record::checksum::{Salt, crc32c};
+use record::chunk::{BodyHeader, CRC_BYTES, DESCRIPTOR_BYTES, Descriptor, FIXED_BYTES, block_crc, header_len};
+use record::fault::{Bug, bug};
+use record::geometry::{BLOCK_BYTES, Extent};
+use record::ids::{BootId, GroupId, Incarnation, JournalId};
+use record::op::Op;
+use record::position::{Label, Session, StreamSeq};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use table::{EntryAt, InFlight, Table};
+
+/// Whether a group's writes get records. Stored in the outbox before the first request that acts on it is answered
+/// (PROTOCOL V10). The numbers stand in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// No session has been granted yet and nothing was written since a clean stop.
+    Waiting = 0,
+    /// Every request gets a record.
+    Active = 1,
+    /// As active; a resynchronisation runs.
+    Resyncing = 2,
+    /// Records were lost; requests get none until a resynchronisation begins.
+    Marking = 3,
+}
+
+impl Mode {
+    fn from_word(word: u64) -> Option<Self> {
+        Some(match word {
+            0 => Self::Waiting,
+            1 => Self::Active,
+            2 => Self::Resyncing,
+            3 => Self::Marking,
+            _ => return None,
+        })
+    }
+}
+
+/// Whom an outbox belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// This life of the host's memory.
+    pub boot: BootId,
+    /// The group.
+    pub group: GroupId,
+    /// Its journal.
+    pub journal: JournalId,
+}
+
+/// The states of a slot. The numbers stand in the file.
+const FREE: u64 = 0;
+const OPEN: u64 = 1;
+const CLOSED: u64 = 2;
+const SEALED: u64 = 3;
+
+/// No slot is open.
+const NO_SLOT: usize = usize::MAX;
+
+/// A place for one record, reserved and not yet published.
+#[derive(Debug)]
+#[must_use = "a reserved place that is never published blocks the stream"]
+pub struct Place {
+    slot: usize,
+    index: usize,
+    first: StreamSeq,
+    payload_at: usize,
+    crcs_at: usize,
+    /// The record's number.
+    pub seq: StreamSeq,
+}
+
+/// A sealed chunk, ready to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SealedChunk {
+    /// The number of its first record.
+    pub first: StreamSeq,
+    /// The number behind its last record.
+    pub next: StreamSeq,
+    /// Where its areas lie in the file, in bytes.
+    pub header_at: u64,
+    /// Bytes of the header area.
+    pub header_len: u32,
+    /// Where the payload area lies.
+    pub payload_at: u64,
+    /// Bytes of the payload area.
+    pub payload_len: u32,
+}
+
+/// What a successor found in an outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The mode.
+    pub mode: Mode,
+    /// The session, if one was granted.
+    pub session: Option<Session>,
+    /// The number behind the last record laid.
+    pub laid: StreamSeq,
+    /// The newest label.
+    pub label: Label,
+    /// Numbers whose record was never completed and is a NOOP now.
+    pub noops: u64,
+    /// Why the mode is marking.
+    pub reason: String,
+    /// Extents that records in the outbox call unknown: whoever was to read them again was killed.
+    pub failed: Vec<(Incarnation, Extent)>,
+    /// Requests that it had taken and not finished.
+    pub in_flight: Vec<(EntryAt, InFlight)>,
+}
+
+/// The outbox of one group. Its mutating calls are made under the group's lock, except `publish`, which each request
+/// does for its own place.
+#[derive(Debug)]
+pub struct Outbox {
+    path: PathBuf,
+    arena: Arena,
+    owner: Owner,
+    slots: usize,
+    /// The number of the next record, and the slot it goes to: what the words of the slots say, kept at hand so that
+    /// a write does not read them all. Changed under the group's lock only.
+    next: AtomicU64,
+    open: AtomicUsize,
+    table: Mutex<Table>,
+    // Kept open: the descriptor holds the file's lock, so that two splitters never share an outbox.
+    _file: File,
+}
+
+impl Outbox {
+    /// Opens the outbox at `path`, taking over what a predecessor of the same boot, group and journal left, or making
+    /// an empty one in the mode `fresh`. The second value is `None` for an empty one.
+    pub fn open(path: &Path, owner: Owner, slots: usize, fresh: Mode) -> io::Result<(Self, Option<Adopted>)> {
+        assert!(layout::SLOTS.contains(&slots), "the number of slots is checked where it is parsed");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.try_lock()?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        if let Some(slots) = Self::slots_in(&file, len, owner)? {
+            let outbox = Self::over(path, Arena::map(&file)?, owner, slots, file);
+            if let Some(adopted) = outbox.adopt() {
+                return Ok((outbox, Some(adopted)));
+            }
+            drop(outbox);
+            return Self::fresh(path, owner, slots, fresh).map(|o| (o, None));
+        }
+        drop(file);
+        Self::fresh(path, owner, slots, fresh).map(|o| (o, None))
+    }
+
+    fn over(path: &Path, arena: Arena, owner: Owner, slots: usize, file: File) -> Self {
+        let (next, open) = (AtomicU64::new(StreamSeq::FIRST.get()), AtomicUsize::new(NO_SLOT));
+        let (table, _) = Table::adopt(&arena, layout::table_at(slots));
+        Self { path: path.into(), arena, owner, slots, next, open, table: Mutex::new(table), _file: file }
+    }
+
+    fn fresh(path: &Path, owner: Owner, slots: usize, mode: Mode) -> io::Result<Self> {
+        // A new file, so that an appliance that still maps the old one keeps reading the old bytes.
+        match std::fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        file.try_lock()?;
+        let bytes = layout::file_bytes(slots);
+        file.set_len(bytes as u64)?;
+        // Every page is allocated now: a full tmpfs is an error here, and not a fatal signal in a write later.
+        nix::fcntl::fallocate(
+            &file,
+            nix::fcntl::FallocateFlags::empty(),
+            0,
+            i64::try_from(bytes).map_err(io::Error::other)?,
+        )?;
+        let arena = Arena::map(&file)?;
+        let outbox = Self::over(path, arena, owner, slots, file);
+        outbox.arena.store(layout::MODE_AT, mode as u64);
+        outbox.arena.store(layout::RELEASED_AT, StreamSeq::FIRST.get());
+        let head = static_part(owner, slots);
+        outbox.arena.write(0, &head);
+        outbox.arena.write(layout::STATIC_CRC_AT, &crc32c(&head).to_le_bytes());
+        Ok(outbox)
+    }
+
+    fn slots_in(file: &File, len: usize, owner: Owner) -> io::Result<Option<usize>> {
+        use std::os::unix::fs::FileExt as _;
+        if len < PAGE {
+            return Ok(None);
+        }
+        let mut head = [0u8; layout::STATIC_BYTES];
+        let mut crc = [0u8; 4];
+        file.read_exact_at(&mut head, 0)?;
+        file.read_exact_at(&mut crc, layout::STATIC_CRC_AT as u64)?;
+        let slots = u32::from_le_bytes([head[56], head[57], head[58], head[59]]) as usize;
+        let ours = crc32c(&head) == u32::from_le_bytes(crc)
+            && layout::SLOTS.contains(&slots)
+            && head == static_part(owner, slots)
+            && len == layout::file_bytes(slots);
+        Ok(ours.then_some(slots))
+    }
+
+    /// Fills what a killed predecessor left incomplete with NOOPs and tells what is there. `None` when the words make
+    /// no sense: then nothing in the file can be believed.
+    fn adopt(&self) -> Option<Adopted> {
+        let mode = Mode::from_word(self.arena.load(layout::MODE_AT))?;
+        let session = Session::new(self.arena.load(layout::SESSION_AT));
+        let mut label = Label::from_nanos(self.arena.load(layout::LABEL_AT));
+        let mut noops = 0;
+        let mut failed = Vec::new();
+        for slot in 0..self.slots {
+            match self.state(slot) {
+                FREE => {}
+                OPEN | CLOSED | SEALED => {
+                    let reserved = self.reserved(slot);
+                    if !reserved.is_sane() {
+                        return None;
+                    }
+                    for index in 0..reserved.records {
+                        if self.arena.load_half(publish_at(slot, index)) == 0 {
+                            noops += 1;
+                            if bug(Bug::ForgetNoop) {
+                                self.arena.store_half(publish_at(slot, index), 1);
+                            } else {
+                                self.fill_noop(slot, index, session, label);
+                            }
+                        }
+                        let mut descriptor = [0u8; DESCRIPTOR_BYTES];
+                        descriptor.copy_from_slice(&self.arena.read(self.descriptor_at(slot, index), DESCRIPTOR_BYTES));
+                        let mut nanos = [0u8; 8];
+                        nanos.copy_from_slice(&descriptor[24..32]);
+                        label = label.max(Label::from_nanos(u64::from_le_bytes(nanos)));
+                        if let Some((Op::Indeterminate, volume, extent)) = Descriptor::peek(&descriptor) {
+                            failed.push((volume, extent));
+                        }
+                    }
+                    if reserved.records == 0 || self.first(slot).plus(reserved.records as u64) <= self.released() {
+                        // Killed between opening it and reserving the first place, or between releasing and freeing.
+                        self.set_state(slot, FREE);
+                    } else if self.state(slot) == OPEN {
+                        self.set_state(slot, CLOSED);
+                    }
+                }
+                _ => return None,
+            }
+        }
+        // The slots must carry one dense run of numbers up from what was released.
+        let mut expected = self.released();
+        for (slot, first) in self.used_slots() {
+            if first != expected {
+                return None;
+            }
+            expected = first.plus(self.reserved(slot).records as u64);
+        }
+        self.next.store(expected.get(), Ordering::Relaxed);
+        Some(Adopted {
+            mode,
+            session: (session.get() != 0).then_some(session),
+            laid: expected,
+            label,
+            noops,
+            reason: self.reason(),
+            failed,
+            in_flight: Table::adopt(&self.arena, layout::table_at(self.slots)).1,
+        })
+    }
+
+    fn fill_noop(&self, slot: usize, index: usize, session: Session, label: Label) {
+        let noop = Descriptor::bare(Op::Noop, Incarnation::NONE, None, label);
+        let place = u32::try_from(index).unwrap_or(u32::MAX);
+        let bytes = noop.encode(Salt::of(self.owner.journal), session, self.first(slot), place);
+        self.arena.write(self.descriptor_at(slot, index), &bytes);
+        self.arena.store_half(publish_at(slot, index), 1);
+    }
+
+    /// The file that the appliance maps.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of payload area in use and in all.
+    pub fn usage(&self) -> (u64, u64) {
+        let used = self.used_slots().len() * PAYLOAD_AREA;
+        (used as u64, (self.slots * PAYLOAD_AREA) as u64)
+    }
+
+    /// Whether more than half of the slots are in use: what reads in the background waits then.
+    pub fn is_crowded(&self) -> bool {
+        self.used_slots().len() * 2 > self.slots
+    }
+
+    /// Starts a session in an empty outbox: whatever was in it is dropped first. A process killed at any place in here
+    /// leaves an outbox that says that records are missing, or one of the new session.
+    pub fn begin(&self, session: Session, mode: Mode) {
+        self.arena.store(layout::MODE_AT, Mode::Marking as u64);
+        // Everything laid counts as released before the first slot is free: what is left then is a dense run.
+        self.arena.store(layout::RELEASED_AT, self.laid().get());
+        for slot in 0..self.slots {
+            self.set_state(slot, FREE);
+        }
+        self.next.store(StreamSeq::FIRST.get(), Ordering::Relaxed);
+        self.open.store(NO_SLOT, Ordering::Relaxed);
+        self.arena.store(layout::SESSION_AT, session.get());
+        self.arena.store(layout::RELEASED_AT, StreamSeq::FIRST.get());
+        self.arena.store(layout::MODE_AT, mode as u64);
+    }
+
+    /// Enters a request into the in-flight table. `None` when it is full.
+    pub fn enter(&self, entry: InFlight) -> Option<EntryAt> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).enter(&self.arena, entry)
+    }
+
+    /// Erases a request from it.
+    pub fn erase(&self, at: EntryAt) {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).erase(&self.arena, at);
+    }
+
+    /// Stores the mode.
+    pub fn set_mode(&self, mode: Mode) {
+        self.arena.store(layout::MODE_AT, mode as u64);
+    }
+
+    /// Stores mode = marking and why, before the next request is answered without a record.
+    pub fn set_marking(&self, reason: &str) {
+        let mut end = reason.len().min(layout::REASON_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &reason.as_bytes()[..end];
+        let mut bytes = Vec::with_capacity(1 + text.len());
+        bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(text);
+        self.arena.write(layout::REASON_AT, &bytes);
+        if !bug(Bug::MarkingNotStored) {
+            self.arena.store(layout::MODE_AT, Mode::Marking as u64);
+        }
+    }
+
+    fn reason(&self) -> String {
+        let len = usize::from(self.arena.read(layout::REASON_AT, 1)[0]);
+        String::from_utf8_lossy(&self.arena.read(layout::REASON_AT + 1, len)).into_owned()
+    }
+
+    /// The number behind the last one reserved.
+    pub fn laid(&self) -> StreamSeq {
+        StreamSeq::new(self.next.load(Ordering::Relaxed))
+    }
+
+    /// Everything below this number has been released.
+    pub fn released(&self) -> StreamSeq {
+        StreamSeq::new(self.arena.load(layout::RELEASED_AT))
+    }
+
+    /// Reserves the place of the next record, with room for its payload. `None`, and nothing changed, when the outbox
+    /// is full.
+    pub fn reserve(&self, payload_bytes: usize) -> Option<Place> {
+        assert!(payload_bytes <= PAYLOAD_AREA, "a device's requests are smaller than a slot");
+        let next = self.laid();
+        if let Some(slot) = self.open_slot() {
+            let reserved = self.reserved(slot);
+            if let Some((at, with)) = reserved.with(payload_bytes) {
+                return Some(self.take_place(slot, reserved, with, at));
+            }
+            self.close_open();
+        }
+        let slot = (0..self.slots).find(|slot| self.state(*slot) == FREE)?;
+        let (at, with) = Reserved::default().with(payload_bytes)?;
+        let control = layout::control_at(slot);
+        for index in 0..RECORDS_MAX {
+            self.arena.store_half(publish_at(slot, index), 0);
+        }
+        self.arena.store(control + layout::FIRST_AT, next.get());
+        self.arena.store(control + layout::RESERVED_AT, 0);
+        self.arena.store(control + layout::SEALED_AT, 0);
+        self.set_state(slot, OPEN);
+        self.open.store(slot, Ordering::Relaxed);
+        Some(self.take_place(slot, Reserved::default(), with, at))
+    }
+
+    fn take_place(&self, slot: usize, before: Reserved, with: Reserved, payload_at: usize) -> Place {
+        self.arena.store(layout::control_at(slot) + layout::RESERVED_AT, with.pack());
+        let first = self.first(slot);
+        self.next.store(first.plus(with.records as u64).get(), Ordering::Relaxed);
+        Place {
+            slot,
+            index: before.records,
+            first,
+            payload_at,
+            crcs_at: before.crcs,
+            seq: first.plus(before.records as u64),
+        }
+    }
+
+    /// Completes a record at its place. From here its bytes never change (PROTOCOL R7).
+    #[expect(clippy::needless_pass_by_value, reason = "a place is published once")]
+    pub fn publish(&self, place: Place, session: Session, mut descriptor: Descriptor, payload: &[u8]) {
+        let salt = Salt::of(self.owner.journal);
+        let start = descriptor.extent.map_or(0, |e| e.start().index());
+        let crcs_at = layout::control_at(place.slot) + PAGE + place.crcs_at * CRC_BYTES;
+        for (i, block) in payload.chunks(BLOCK_BYTES).enumerate() {
+            let crc = block_crc(salt, block, descriptor.volume, start, i, session);
+            self.arena.write(crcs_at + i * CRC_BYTES, &crc.to_le_bytes());
+        }
+        if payload.is_empty() {
+            (descriptor.payload_offset, descriptor.payload_bytes) = (0, 0);
+        } else {
+            self.arena.write(layout::payload_at(place.slot, self.slots) + place.payload_at, payload);
+            #[expect(clippy::cast_possible_truncation, reason = "both are below a slot's 1 MiB")]
+            {
+                descriptor.payload_offset = place.payload_at as u32;
+                descriptor.payload_bytes = payload.len() as u32;
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most RECORDS_MAX")]
+        let bytes = descriptor.encode(salt, session, place.first, place.index as u32);
+        self.arena.write(self.descriptor_at(place.slot, place.index), &bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "at most CRCS_MAX")]
+        self.arena.store_half(publish_at(place.slot, place.index), 1 + place.crcs_at as u32);
+    }
+
+    /// Whether the open slot holds a record.
+    pub fn has_open_records(&self) -> bool {
+        self.open_slot().is_some_and(|slot| self.reserved(slot).records > 0)
+    }
+
+    /// Lets the open slot take no more records, so that it can be sealed.
+    pub fn close_open(&self) {
+        if let Some(slot) = self.open_slot() {
+            self.set_state(slot, CLOSED);
+            self.open.store(NO_SLOT, Ordering::Relaxed);
+        }
+    }
+
+    /// The chunk that holds `from`, or the first one above it, sealed; `None` when no closed slot has it. A record
+    /// of it that is still being published is waited for: its writer is running and copies at most one request.
+    pub fn sealed_from(&self, from: StreamSeq) -> Option<SealedChunk> {
+        let (slot, first) = self
+            .used_slots()
+            .into_iter()
+            .find(|(slot, first)| first.plus(self.reserved(*slot).records as u64) > from)?;
+        match self.state(slot) {
+            CLOSED => self.seal(slot),
+            SEALED => {}
+            _ => return None,
+        }
+        let sealed = self.arena.load(layout::control_at(slot) + layout::SEALED_AT);
+        #[expect(clippy::cast_possible_truncation, reason = "two u32 packed into one word")]
+        let (header_len, payload_len) = (sealed as u32, (sealed >> 32) as u32);
+        Some(SealedChunk {
+            first,
+            next: first.plus(self.reserved(slot).records as u64),
+            header_at: layout::header_at(slot, self.slots) as u64,
+            header_len,
+            payload_at: layout::payload_at(slot, self.slots) as u64,
+            payload_len,
+        })
+    }
+
+    fn seal(&self, slot: usize) {
+        let reserved = self.reserved(slot);
+        let mut area = self.arena.read(layout::header_at(slot, self.slots), layout::HEADER_AREA);
+        let mut crcs = Vec::with_capacity(reserved.crcs * CRC_BYTES);
+        for index in 0..reserved.records {
+            let mut publish = self.arena.load_half(publish_at(slot, index));
+            while publish == 0 {
+                std::thread::yield_now();
+                publish = self.arena.load_half(publish_at(slot, index));
+            }
+            let at = FIXED_BYTES + index * DESCRIPTOR_BYTES;
+            // The area was copied before the record was published, perhaps: copy its descriptor again.
+            area[at..at + DESCRIPTOR_BYTES]
+                .copy_from_slice(&self.arena.read(self.descriptor_at(slot, index), DESCRIPTOR_BYTES));
+            let payload = u32::from_le_bytes([area[at + 36], area[at + 37], area[at + 38], area[at + 39]]) as usize;
+            let from = layout::control_at(slot) + PAGE + (publish as usize - 1) * CRC_BYTES;
+            crcs.extend_from_slice(&self.arena.read(from, payload.div_ceil(BLOCK_BYTES) * CRC_BYTES));
+        }
+        let crcs_at = FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES;
+        let header = header_len(reserved.records, crcs.len() / CRC_BYTES);
+        area[crcs_at..crcs_at + crcs.len()].copy_from_slice(&crcs);
+        area[crcs_at + crcs.len()..header].fill(0);
+        let payload_len = reserved.payload.next_multiple_of(PAGE);
+        // Nothing of an earlier life of the slot may travel with this chunk.
+        let tail = vec![0; payload_len - reserved.payload];
+        self.arena.write(layout::payload_at(slot, self.slots) + reserved.payload, &tail);
+        #[expect(clippy::cast_possible_truncation, reason = "a slot's areas are far below 4 GiB")]
+        let fixed = BodyHeader {
+            journal: self.owner.journal,
+            session: Session::new(self.arena.load(layout::SESSION_AT)),
+            first_seq: self.first(slot),
+            records: reserved.records as u32,
+            crcs: (crcs.len() / CRC_BYTES) as u32,
+            header_len: header as u32,
+            payload_len: payload_len as u32,
+        };
+        fixed.seal(&mut area[..header]);
+        self.arena.write(layout::header_at(slot, self.slots), &area[..header]);
+        self.arena.store(
+            layout::control_at(slot) + layout::SEALED_AT,
+            u64::from(fixed.header_len) | u64::from(fixed.payload_len) << 32,
+        );
+        // Stored before the first byte is sent (PROTOCOL R15, V16).
+        self.set_state(slot, SEALED);
+    }
+
+    /// Frees every sealed chunk that lies wholly below `committed`; answers whether any was freed.
+    pub fn release(&self, committed: StreamSeq, label: Label) -> bool {
+        let mut freed = false;
+        for (slot, first) in self.used_slots() {
+            let next = first.plus(self.reserved(slot).records as u64);
+            if self.state(slot) != SEALED || next > committed {
+                break;
+            }
+            self.arena.store(layout::LABEL_AT, self.arena.load(layout::LABEL_AT).max(label.nanos()));
+            self.arena.store(layout::RELEASED_AT, next.get());
+            self.set_state(slot, FREE);
+            freed = true;
+        }
+        freed
+    }
+
+    fn state(&self, slot: usize) -> u64 {
+        self.arena.load(layout::control_at(slot) + layout::STATE_AT)
+    }
+
+    fn set_state(&self, slot: usize, state: u64) {
+        self.arena.store(layout::control_at(slot) + layout::STATE_AT, state);
+    }
+
+    fn first(&self, slot: usize) -> StreamSeq {
+        StreamSeq::new(self.arena.load(layout::control_at(slot) + layout::FIRST_AT))
+    }
+
+    fn reserved(&self, slot: usize) -> Reserved {
+        Reserved::unpack(self.arena.load(layout::control_at(slot) + layout::RESERVED_AT))
+    }
+
+    fn open_slot(&self) -> Option<usize> {
+        let slot = self.open.load(Ordering::Relaxed);
+        (slot != NO_SLOT).then_some(slot)
+    }
+
+    /// Slots in use, in the order of their numbers.
+    fn used_slots(&self) -> Vec<(usize, StreamSeq)> {
+        let mut used: Vec<_> =
+            (0..self.slots).filter(|slot| self.state(*slot) != FREE).map(|slot| (slot, self.first(slot))).collect();
+        used.sort_by_key(|(_, first)| *first);
+        used
+    }
+
+    fn descriptor_at(&self, slot: usize, index: usize) -> usize {
+        layout::header_at(slot, self.slots) + FIXED_BYTES + index * DESCRIPTOR_BYTES
+    }
+
+    /// Reads a sealed chunk back as the appliance would, for tests.
+    #[cfg(test)]
+    pub fn bytes_of(&self, chunk: &SealedChunk) -> (Vec<u8>, Vec<u8>) {
+        let at = |n: u64| usize::try_from(n).unwrap();
+        (
+            self.arena.read(at(chunk.header_at), chunk.header_len as usize),
+            self.arena.read(at(chunk.payload_at), chunk.payload_len as usize),
+        )
+    }
+}
+
+fn publish_at(slot: usize, index: usize) -> usize {
+    layout::control_at(slot) + layout::PUBLISH_AT + index * 4
+}
+
+fn static_part(owner: Owner, slots: usize) -> [u8; layout::STATIC_BYTES] {
+    let mut head = [0u8; layout::STATIC_BYTES];
+    head[0..4].copy_from_slice(&layout::MAGIC.to_le_bytes());
+    head[4..8].copy_from_slice(&layout::VERSION.to_le_bytes());
+    head[8..24].copy_from_slice(&owner.boot.to_bytes());
+    head[24..40].copy_from_slice(&owner.group.to_bytes());
+    head[40..56].copy_from_slice(&owner.journal.to_bytes());
+    head[56..60].copy_from_slice(&u32::try_from(slots).unwrap_or(0).to_le_bytes());
+    head
+}
+
+#[cfg(test)]
+mod tests;

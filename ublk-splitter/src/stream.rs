@@ -1,0 +1,621 @@
+//! A group's one stream of records: the shell around `order`, `clock` and `outbox`.
+//!
+//! Owns the group's lock, under which a request gets its number, its place in the outbox and its place in the range
+//! lock; who waits for a turn; whether requests get records at all; and how far the journal has come. Deliberately does
+//! no I/O: backings belong to `volume`, the link to `link`.
+//!
+//! Bounds: as many requests as the devices have tags. When the outbox is full the mode becomes marking, and requests
+//! go on without records: the host never waits for the journal.
+
+use crate::bell::{Bell, Rings};
+use crate::clock::{LabelClock, Now, Source};
+use crate::lag::LagMeter;
+use crate::order::{Order, Ticket};
+use crate::outbox::table::{EntryAt, InFlight};
+use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
+use crate::policy::Policy;
+use control::events::{EventKind, Events};
+use record::chunk::Descriptor;
+use record::fault::{Bug, bug};
+use record::geometry::Extent;
+use record::ids::Incarnation;
+use record::op::{Op, OpFlags};
+use record::position::{Label, Session, StreamSeq};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+mod answering;
+mod inherited;
+mod telling;
+
+/// What a record says: everything but its payload, its number and its label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// What.
+    pub op: Op,
+    /// How.
+    pub flags: OpFlags,
+    /// To which volume.
+    pub volume: Incarnation,
+    /// Where; `None` for operations without an extent.
+    pub extent: Option<Extent>,
+}
+
+impl Entry {
+    /// A record that concerns no volume.
+    pub const fn of_group(op: Op) -> Self {
+        Self { op, flags: OpFlags::NONE, volume: Incarnation::NONE, extent: None }
+    }
+}
+
+/// A request that was taken: it has its number, and its place in the range lock until `finish`.
+#[derive(Debug)]
+#[must_use = "a request that is never finished blocks its extent for ever"]
+pub struct Taken {
+    volume: Incarnation,
+    ticket: Ticket,
+    turn: Option<oneshot::Receiver<()>>,
+    reading: bool,
+    /// Its place in the in-flight table; reads have none.
+    entry: Option<EntryAt>,
+    /// The session of the group when it was taken.
+    session: Option<Session>,
+    /// Its record's number; `None` when requests get no records.
+    pub seq: Option<StreamSeq>,
+}
+
+/// What a request's answer may have to wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    session: Option<Session>,
+    seq: Option<StreamSeq>,
+}
+
+impl Taken {
+    /// What its answer may have to wait for, once it is finished.
+    pub fn receipt(&self) -> Receipt {
+        Receipt { session: self.session, seq: self.seq }
+    }
+
+    /// Waits until every earlier request that overlaps is finished.
+    pub async fn turn(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            // The sender is dropped only with the stream, and then nobody waits any more.
+            let _ = turn.await;
+        }
+    }
+
+    /// The same on a thread that may block.
+    pub fn wait_turn(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            let _ = turn.blocking_recv();
+        }
+    }
+}
+
+/// Why host requests wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// Writes wait: a rollback is being prepared.
+    Preparing,
+    /// Reads and writes wait: the backing is being brought to the line rolled back to.
+    Restoring,
+}
+
+/// How far records have come; each the number behind the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// Laid.
+    pub laid: StreamSeq,
+    /// Durable in the journal.
+    pub durable: StreamSeq,
+    /// Released from the outbox.
+    pub released: StreamSeq,
+}
+
+/// The link to the appliance, as far as those who wait for the journal care.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Link {
+    /// It stands, with a grant.
+    Up,
+    /// It does not.
+    Down,
+    /// It has not for longer than hosts of a `sync` group wait for one.
+    Lost,
+}
+
+#[derive(Debug)]
+struct State {
+    order: Order,
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+    clock: LabelClock,
+    mode: Mode,
+    reason: String,
+    session: Option<Session>,
+    hold: Option<Hold>,
+    meter: LagMeter,
+    policy: Policy,
+    /// Requests of a killed predecessor that have not come again yet.
+    inherited: Vec<(EntryAt, InFlight)>,
+    /// The RESYNC_END that was laid last, and the newest session whose RESYNC_END is durable.
+    resync_end: Option<(Session, StreamSeq)>,
+    whole_since: Option<Session>,
+    link: Link,
+    /// Hosts are being delayed; a `sync` group answers them without the journal.
+    delaying: bool,
+    degraded: bool,
+}
+
+impl State {
+    /// Everything below `durable` is durable in the present session: perhaps the end of its resynchronisation too.
+    fn note_whole(&mut self, durable: StreamSeq) {
+        if let Some((session, end)) = self.resync_end
+            && self.session == Some(session)
+            && durable > end
+        {
+            self.whole_since = Some(session);
+        }
+    }
+
+    /// What a request waits on for its turn; nothing when it holds its extent already.
+    fn turn(&mut self, ticket: Ticket, held: bool) -> Option<oneshot::Receiver<()>> {
+        (!held).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.waiting.insert(ticket, sender);
+            receiver
+        })
+    }
+}
+
+/// The stream of one group.
+#[derive(Debug)]
+pub struct Stream {
+    group: String,
+    clock: Source,
+    outbox: Outbox,
+    state: Mutex<State>,
+    /// Signalled when nothing is in flight, when the mode changes and when `durable` moves.
+    changed: Condvar,
+    /// Wakes requests that wait for the end of a hold, or of a read of their extent.
+    resumed: Arc<Notify>,
+    /// Wakes requests that wait for the journal: `durable` has moved, or there is no use in waiting any more.
+    moved: Arc<Notify>,
+    /// Wakes the link's thread.
+    pub bell: Bell,
+    events: OnceLock<Events>,
+    durable: AtomicU64,
+    /// Records that have a place and are being copied to it.
+    publishing: AtomicUsize,
+}
+
+/// A lock that goes on after a panic elsewhere: a panic in a queue thread ends the process anyway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stream {
+    /// The stream over an outbox: as the predecessor left it, or empty.
+    pub fn new(
+        group: &str,
+        outbox: Outbox,
+        adopted: Option<&Adopted>,
+        fresh: Mode,
+        hold: Option<Hold>,
+        clock: Source,
+    ) -> Self {
+        let label = adopted.map_or(Label::default(), |a| a.label);
+        let state = State {
+            order: Order::default(),
+            waiting: HashMap::new(),
+            clock: LabelClock::new(clock(), label),
+            mode: adopted.map_or(fresh, |a| a.mode),
+            reason: adopted.map_or(String::new(), |a| a.reason.clone()),
+            session: adopted.and_then(|a| a.session),
+            hold,
+            meter: LagMeter::default(),
+            policy: Policy::default(),
+            inherited: adopted.filter(|_| !bug(Bug::ForgetInherited)).map(|a| a.in_flight.clone()).unwrap_or_default(),
+            resync_end: None,
+            whole_since: None,
+            link: Link::Down,
+            delaying: false,
+            degraded: false,
+        };
+        let durable = AtomicU64::new(outbox.released().get());
+        Self {
+            group: group.to_owned(),
+            clock,
+            outbox,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            resumed: Arc::new(Notify::new()),
+            moved: Arc::new(Notify::new()),
+            bell: Bell::default(),
+            events: OnceLock::new(),
+            durable,
+            publishing: AtomicUsize::new(0),
+        }
+    }
+
+    /// The group's name, for logs and errors.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The outbox's file, for the appliance.
+    pub fn outbox_path(&self) -> &std::path::Path {
+        self.outbox.path()
+    }
+
+    /// Bytes of the outbox in use and in all.
+    pub fn outbox_usage(&self) -> (u64, u64) {
+        self.outbox.usage()
+    }
+
+    /// Whether background reading should wait for the journal: more than half of the outbox is in use.
+    pub fn is_crowded(&self) -> bool {
+        self.outbox.is_crowded()
+    }
+
+    /// The mode, and why when it is marking.
+    pub fn mode(&self) -> (Mode, String) {
+        let state = lock(&self.state);
+        (state.mode, state.reason.clone())
+    }
+
+    /// The session that records are laid in.
+    pub fn session(&self) -> Option<Session> {
+        lock(&self.state).session
+    }
+
+    /// How far records have come.
+    pub fn marks(&self) -> Marks {
+        Marks {
+            laid: self.outbox.laid(),
+            durable: StreamSeq::new(self.durable.load(Ordering::Acquire)),
+            released: self.outbox.released(),
+        }
+    }
+
+    /// Takes a request that changes an extent: its record (published when this returns), its number and its place in
+    /// the range lock. Waits only while the group is held for a rollback, and while the extent is being read back: the
+    /// record of such a read is laid after the read, so a number given out meanwhile would lose to older content.
+    ///
+    /// In `bounded-lag` it also waits while the journal is too far behind, as long as there is a link over which it can
+    /// catch up.
+    pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
+        loop {
+            // Made under the lock: what ends the wait between here and the await is not missed.
+            let woken = {
+                let mut state = lock(&self.state);
+                if state.hold.is_some() || state.order.is_being_read(entry.volume, extent) {
+                    Arc::clone(&self.resumed).notified_owned()
+                } else if self.lags_too_much(&state) {
+                    state.delaying = true;
+                    Arc::clone(&self.moved).notified_owned()
+                } else {
+                    state.delaying = false;
+                    return self.take_held(state, entry, extent, payload);
+                }
+            };
+            woken.await;
+        }
+    }
+
+    fn take_held(&self, mut state: MutexGuard<'_, State>, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
+        let what = InFlight { op: entry.op, volume: entry.volume, extent };
+        // Brought again by the kernel: a new request in every respect, and the old one is no more (PROTOCOL R9).
+        while let Some(at) = state.inherited.iter().position(|(_, left)| left.is_covered_by(&what)) {
+            let (at, _) = state.inherited.swap_remove(at);
+            self.outbox.erase(at);
+        }
+        let place = self.outbox.enter(what);
+        if place.is_none() {
+            // More requests than a group's devices can have: a successor would not know of this one.
+            self.mark_locked(&mut state, "more requests are in flight than the outbox can remember");
+        }
+        let (ticket, held) = state.order.take(entry.volume, extent);
+        let turn = state.turn(ticket, held);
+        let session = state.session;
+        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..entry }, payload);
+        Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, seq }
+    }
+
+    /// Takes an extent for reading it back, hold or no hold; its record is laid between the read and `finish`
+    /// (PROTOCOL R19). Hosts that want to change the extent wait until then.
+    pub fn take_reading(&self, volume: Incarnation, extent: Extent) -> Taken {
+        let mut state = lock(&self.state);
+        let (ticket, held) = state.order.take_reading(volume, extent);
+        let turn = state.turn(ticket, held);
+        let session = state.session;
+        Taken { volume, ticket, turn, reading: true, entry: None, session, seq: None }
+    }
+
+    /// Lays the record of a flush that has succeeded.
+    pub fn lay_flush(&self, volume: Incarnation) -> Receipt {
+        let state = lock(&self.state);
+        let session = state.session;
+        let seq = self.lay_locked(state, Entry { volume, ..Entry::of_group(Op::Flush) }, &[]);
+        Receipt { session, seq }
+    }
+
+    /// Lays a record outside the range lock: notes, and what the holder of an extent has to say of it. `None` when
+    /// requests get no records.
+    pub fn lay(&self, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
+        self.lay_locked(lock(&self.state), entry, payload)
+    }
+
+    /// The same, in this session or not at all.
+    pub fn lay_in(&self, session: Session, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
+        let state = lock(&self.state);
+        if state.session == Some(session) { self.lay_locked(state, entry, payload) } else { None }
+    }
+
+    fn lay_locked(&self, mut state: MutexGuard<'_, State>, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
+        let session = match (state.mode, state.session) {
+            (Mode::Active | Mode::Resyncing, Some(session)) => session,
+            (Mode::Active | Mode::Resyncing | Mode::Waiting, _) => {
+                let why = "a host wrote before the appliance had answered";
+                self.mark_locked(&mut state, why);
+                return None;
+            }
+            (Mode::Marking, _) => return None,
+        };
+        let Some(place) = self.outbox.reserve(payload.len()) else {
+            let (_, bytes) = self.outbox.usage();
+            let why = format!("the outbox of {} MiB was full: the appliance was too slow or away", bytes >> 20);
+            self.mark_locked(&mut state, &why);
+            return None;
+        };
+        let now = (self.clock)();
+        let (label, wall_minus_label_ms) = state.clock.take(now);
+        state.meter.laid(place.seq, payload.len(), now);
+        self.publishing.fetch_add(1, Ordering::AcqRel);
+        drop(state);
+        let seq = place.seq;
+        let mut descriptor = Descriptor::bare(entry.op, entry.volume, entry.extent, label);
+        descriptor.flags = entry.flags;
+        descriptor.wall_minus_label_ms = wall_minus_label_ms;
+        self.outbox.publish(place, session, descriptor, payload);
+        self.publishing.fetch_sub(1, Ordering::AcqRel);
+        let hurry = matches!(entry.op, Op::Flush | Op::Bookmark | Op::ResyncEnd);
+        self.bell.ring(Rings { laid: true, hurry, other: false });
+        Some(seq)
+    }
+
+    /// Ends recording: stored before the next request is answered without a record (PROTOCOL R18).
+    pub fn mark(&self, reason: &str) {
+        self.mark_locked(&mut lock(&self.state), reason);
+    }
+
+    fn mark_locked(&self, state: &mut State, reason: &str) {
+        match state.mode {
+            Mode::Marking => return,
+            Mode::Waiting | Mode::Active | Mode::Resyncing => {}
+        }
+        self.outbox.set_marking(reason);
+        state.mode = Mode::Marking;
+        reason.clone_into(&mut state.reason);
+        self.changed.notify_all();
+        self.moved.notify_waiters();
+        self.bell.ring(Rings { other: true, ..Rings::default() });
+        self.tell(EventKind::MarkingBegun, reason);
+        tracing::error!(
+            group = self.group,
+            reason,
+            "writes are no longer recorded; hosts go on; points after this are refused until what changed has been read again"
+        );
+    }
+
+    /// Gives a request's extent back and wakes whose turn it is. Called once its backing write has succeeded, or its
+    /// failure has been recorded.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is finished once")]
+    pub fn finish(&self, taken: Taken) {
+        // Before the answer, and before anybody else gets the extent: a successor must not wait for what will not come.
+        if let Some(entry) = taken.entry {
+            self.outbox.erase(entry);
+        }
+        let mut state = lock(&self.state);
+        let granted = state.order.release(taken.volume, taken.ticket);
+        let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
+        let idle = state.order.in_flight() == 0;
+        drop(state);
+        if taken.reading {
+            self.resumed.notify_waiters();
+        }
+        for sender in woken {
+            // A receiver that is gone belongs to a queue that is gone.
+            let _ = sender.send(());
+        }
+        if idle {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits while reads must not see the backing.
+    pub async fn readable(&self) {
+        loop {
+            let resumed = {
+                let state = lock(&self.state);
+                match state.hold {
+                    Some(Hold::Restoring) => Arc::clone(&self.resumed).notified_owned(),
+                    Some(Hold::Preparing) | None => return,
+                }
+            };
+            resumed.await;
+        }
+    }
+
+    /// Whether host requests wait.
+    pub fn hold(&self) -> Option<Hold> {
+        lock(&self.state).hold
+    }
+
+    /// Lets host requests wait, or go on.
+    pub fn set_hold(&self, hold: Option<Hold>) {
+        let mut state = lock(&self.state);
+        state.hold = hold;
+        drop(state);
+        // Also when a stricter hold follows: whoever wakes looks again.
+        self.resumed.notify_waiters();
+    }
+
+    /// The present.
+    pub fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// Whether no request is in flight.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.state).order.in_flight() == 0
+    }
+
+    /// Somebody waits for what was laid: it is sent at once.
+    pub fn hurry(&self) {
+        self.bell.ring(Rings { hurry: true, ..Rings::default() });
+    }
+
+    /// Waits until no request is in flight; `false` when the time is over first.
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        let state = lock(&self.state);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, limit, |state| state.order.in_flight() > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.order.in_flight() == 0
+    }
+
+    /// Waits until everything below `seq` is durable in the journal; `false` when the time is over first, or requests
+    /// get no records any more.
+    pub fn wait_durable(&self, seq: StreamSeq, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        self.hurry();
+        let mut state = lock(&self.state);
+        loop {
+            if self.durable.load(Ordering::Acquire) >= seq.get() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.mode == Mode::Marking {
+                return false;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The journal's word on how far it is. Acks of other sessions are not for us (PROTOCOL R17).
+    pub fn acknowledged(&self, session: Session, durable: StreamSeq, committed: StreamSeq) {
+        let mut state = lock(&self.state);
+        if state.session != Some(session) {
+            return;
+        }
+        let before = self.durable.fetch_max(durable.get(), Ordering::AcqRel);
+        self.outbox.release(committed, state.clock.newest());
+        state.meter.durable(durable);
+        state.note_whole(durable);
+        drop(state);
+        self.changed.notify_all();
+        if durable.get() > before {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// The chunk from `from` on; with `close`, the open one counts too. Only the link's thread asks.
+    pub fn chunk_from(&self, from: StreamSeq, close: bool) -> Option<SealedChunk> {
+        if let Some(chunk) = self.outbox.sealed_from(from) {
+            return Some(chunk);
+        }
+        if !close {
+            return None;
+        }
+        {
+            let _state = lock(&self.state);
+            if !self.outbox.has_open_records() {
+                return None;
+            }
+            self.outbox.close_open();
+        }
+        self.outbox.sealed_from(from)
+    }
+
+    /// Whether records wait in a chunk that is not closed.
+    pub fn has_open_records(&self) -> bool {
+        let _state = lock(&self.state);
+        self.outbox.has_open_records()
+    }
+
+    /// Begins a session in an empty outbox, in this mode: nothing is in flight to the appliance. Only the link's
+    /// thread calls it. Never active when a write has gone by without a record meanwhile: it marks then.
+    pub fn begin(&self, session: Session, mode: Mode, newest: Label) {
+        self.begin_with(session, mode, newest, None);
+    }
+
+    /// Begins a session whose writes get no records: a resynchronisation is owed, and why.
+    pub fn begin_marking(&self, session: Session, newest: Label, why: &str) {
+        self.begin_with(session, Mode::Waiting, newest, Some(why));
+    }
+
+    fn begin_with(&self, session: Session, mode: Mode, newest: Label, marking: Option<&str>) {
+        let mut state = lock(&self.state);
+        // Nobody gets a new place while the lock is held; who has one of the session before is copying, and done soon.
+        while self.publishing.load(Ordering::Acquire) > 0 {
+            std::thread::yield_now();
+        }
+        // A host may have written since the caller looked, without a record.
+        let unrecorded = mode == Mode::Active && state.mode == Mode::Marking;
+        let lost = (unrecorded || marking.is_some()).then(|| std::mem::take(&mut state.reason));
+        let lost = lost.map(|reason| if reason.is_empty() { marking.unwrap_or_default().to_owned() } else { reason });
+        // Stored as marking at once: a kill between here and the mark must not forget it.
+        let stored = if lost.is_some() { Mode::Marking } else { mode };
+        let mode = if lost.is_some() { Mode::Waiting } else { mode };
+        self.outbox.begin(session, stored);
+        self.durable.store(StreamSeq::FIRST.get(), Ordering::Release);
+        state.session = Some(session);
+        state.mode = mode;
+        state.reason.clear();
+        state.meter = LagMeter::default();
+        state.resync_end = None;
+        state.clock = LabelClock::new((self.clock)(), state.clock.newest().max(newest));
+        if let Some(reason) = lost {
+            self.mark_locked(&mut state, &reason);
+        }
+        self.changed.notify_all();
+        // Who waits for a record of the session before has to think again.
+        self.moved.notify_waiters();
+    }
+
+    /// Raises the labels to come above this one.
+    pub fn raise_label(&self, label: Label) {
+        lock(&self.state).clock.raise(label);
+    }
+
+    /// Ends the resynchronisation of this session: RESYNC_END, then every write is a point again. `false`, and nothing
+    /// laid, when records were lost meanwhile or another session has begun: what was read for this one proves nothing
+    /// there.
+    pub fn end_resync(&self, session: Session) -> bool {
+        let state = lock(&self.state);
+        if (state.mode, state.session) != (Mode::Resyncing, Some(session)) {
+            return false;
+        }
+        let Some(end) = self.lay_locked(state, Entry::of_group(Op::ResyncEnd), &[]) else {
+            return false;
+        };
+        let mut state = lock(&self.state);
+        state.resync_end = Some((session, end));
+        // Its acknowledgement may have been quicker.
+        state.note_whole(StreamSeq::new(self.durable.load(Ordering::Acquire)));
+        let still = (state.mode, state.session) == (Mode::Resyncing, Some(session));
+        if still {
+            self.outbox.set_mode(Mode::Active);
+            state.mode = Mode::Active;
+            self.changed.notify_all();
+        }
+        still
+    }
+}
+
+#[cfg(test)]
+mod tests;
