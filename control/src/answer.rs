@@ -67,6 +67,10 @@ pub struct SplitterStatus {
     pub pid: u32,
     /// Release.
     pub version: String,
+    /// Its id, for ever.
+    pub id: String,
+    /// Its name; `main` is the host's own.
+    pub name: String,
     /// Its volumes, by name.
     pub volumes: Vec<VolumeStatus>,
     /// Its side of each group.
@@ -262,6 +266,8 @@ pub struct GroupStatus {
     pub gaps: u64,
     /// The newest of them.
     pub gap: Option<Gap>,
+    /// Whether several splitters serve it: only barriers are points across their volumes.
+    pub barriers_only: bool,
 }
 
 /// Whether a group is protected.
@@ -291,6 +297,10 @@ pub struct MemberStatus {
     pub incarnation: u32,
     /// Size in bytes.
     pub bytes: u64,
+    /// The splitter that serves it: its name, or its id where it has none.
+    pub splitter: String,
+    /// Its id.
+    pub splitter_id: String,
     /// Whether its initial synchronisation is complete.
     pub joined: bool,
     /// Where its replica is.
@@ -371,6 +381,8 @@ pub struct Mark {
 pub struct Timeline {
     pub group: String,
     pub window: Option<Window>,
+    /// Whether several splitters serve the group: only barriers are points across their volumes.
+    pub barriers_only: bool,
     pub gaps: Vec<Gap>,
     /// Oldest first; flushes are bounded to the newest ones.
     pub marks: Vec<Mark>,

@@ -23,6 +23,8 @@ pub enum Named {
     Group,
     /// A bookmark.
     Bookmark,
+    /// A splitter of a host that has several.
+    Splitter,
 }
 
 impl fmt::Display for Named {
@@ -31,6 +33,7 @@ impl fmt::Display for Named {
             Self::Volume => "volume",
             Self::Group => "group",
             Self::Bookmark => "bookmark",
+            Self::Splitter => "splitter",
         })
     }
 }

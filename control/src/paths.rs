@@ -30,6 +30,10 @@ pub struct Paths {
     run: PathBuf,
     config: PathBuf,
     ublk_control: PathBuf,
+    /// Which splitter is meant, where a host has several; `None`: the host's own.
+    splitter: Option<String>,
+    /// The control socket of the appliance; `None`: the one of this host.
+    appliance: Option<PathBuf>,
 }
 
 impl Paths {
@@ -53,12 +57,66 @@ impl Paths {
             run: place("UNDISK_RUN", RUN),
             config: place("UNDISK_CONFIG", CONFIG),
             ublk_control: place("UNDISK_UBLK_CONTROL", UBLK_CONTROL),
+            splitter: lookup("UNDISK_SPLITTER")
+                .filter(|name| !name.is_empty())
+                .map(|name| name.to_string_lossy().into_owned()),
+            appliance: lookup("UNDISK_APPLIANCE").filter(|path| !path.is_empty()).map(|given| {
+                let given = PathBuf::from(given);
+                std::path::absolute(&given).unwrap_or(given)
+            }),
         }
+    }
+
+    /// The same places, with this splitter of the host meant.
+    #[must_use]
+    pub fn with_splitter(self, name: Option<String>) -> Self {
+        Self { splitter: name, ..self }
+    }
+
+    /// The same places, with the appliance behind this control socket.
+    #[must_use]
+    pub fn with_appliance(self, socket: Option<PathBuf>) -> Self {
+        Self { appliance: socket, ..self }
+    }
+
+    /// Which splitter of the host is meant; `None`: its own.
+    pub fn splitter(&self) -> Option<&str> {
+        self.splitter.as_deref()
+    }
+
+    /// The control socket of the appliance that was named; `None`: the one of this host.
+    pub fn appliance(&self) -> Option<&Path> {
+        self.appliance.as_deref()
+    }
+
+    /// The splitters of this host that have a control socket: its own, then those with a name, by name.
+    pub fn splitters(&self) -> Vec<Option<String>> {
+        let mut named: Vec<String> = std::fs::read_dir(&self.run)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|file| Some(file.strip_prefix("splitter-")?.strip_suffix(".sock")?.to_owned()))
+            .collect();
+        named.sort();
+        let own = self.splitter_socket(None).exists().then_some(None);
+        let mut all: Vec<_> = own.into_iter().chain(named.into_iter().map(Some)).collect();
+        if all.is_empty() {
+            // Whoever asks it hears that it is not there.
+            all.push(None);
+        }
+        all
     }
 
     /// These places, whatever the environment says.
     pub fn new(state: impl Into<PathBuf>, run: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Self {
-        Self { state: state.into(), run: run.into(), config: config.into(), ublk_control: UBLK_CONTROL.into() }
+        Self {
+            state: state.into(),
+            run: run.into(),
+            config: config.into(),
+            ublk_control: UBLK_CONTROL.into(),
+            splitter: None,
+            appliance: None,
+        }
     }
 
     /// The state folder.
@@ -83,7 +141,15 @@ impl Paths {
 
     /// The splitter's own state folder.
     pub fn splitter_state(&self) -> PathBuf {
-        self.state.join("splitter")
+        self.state.join(self.of_splitter("splitter"))
+    }
+
+    /// A name of a file or folder of the splitter that is meant.
+    fn of_splitter(&self, name: &str) -> String {
+        match &self.splitter {
+            None => name.to_owned(),
+            Some(splitter) => format!("{name}-{splitter}"),
+        }
     }
 
     /// The appliance's own state folder; journals go below it unless a group says otherwise.
@@ -101,12 +167,12 @@ impl Paths {
 
     /// The control socket of the appliance.
     pub fn appliance_socket(&self) -> PathBuf {
-        self.run.join("appliance.sock")
+        self.appliance.clone().unwrap_or_else(|| self.run.join("appliance.sock"))
     }
 
-    /// The socket on which the appliance takes splitters' streams.
+    /// The socket on which the appliance takes splitters' streams: beside its control socket.
     pub fn link_socket(&self) -> PathBuf {
-        self.run.join("link.sock")
+        self.appliance_socket().with_file_name("link.sock")
     }
 
     /// The splitter's pid file; see [`crate::pid_file`].
@@ -124,12 +190,12 @@ impl Paths {
 
     /// The supervisor's pid file; see [`crate::pid_file`].
     pub fn supervisor_pid(&self) -> PathBuf {
-        self.run.join("supervisor.pid")
+        self.run.join(format!("{}.pid", self.of_splitter("supervisor")))
     }
 
     /// What the supervisor last knew of its daemons, as one JSON object.
     pub fn supervisor_state(&self) -> PathBuf {
-        self.run.join("supervisor.json")
+        self.run.join(format!("{}.json", self.of_splitter("supervisor")))
     }
 
     /// Locked by whoever brings the daemons up or down.
@@ -144,12 +210,13 @@ impl Paths {
 
     /// Folder of the outboxes (on tmpfs: they must not outlive a boot).
     pub fn outboxes(&self) -> PathBuf {
-        self.run.join("outbox")
+        self.run.join(self.of_splitter("outbox"))
     }
 
     /// The log of a process that the supervisor starts (`splitter`, `appliance`, `supervisor`).
     pub fn log(&self, process: &str) -> PathBuf {
-        self.run.join("log").join(format!("{process}.log"))
+        let name = if process == "appliance" { process.to_owned() } else { self.of_splitter(process) };
+        self.run.join("log").join(format!("{name}.log"))
     }
 
     /// What udev is to know of `/dev/ublkbN`; written before the device is started, removed after it is gone. Lines
@@ -162,10 +229,10 @@ impl Paths {
     pub fn prepare(&self) -> Result<(), ControlError> {
         make_private_dir(&self.state)?;
         make_private_dir(&self.run)?;
-        for below in ["dev", "log", "outbox"] {
+        for below in ["dev", "log"] {
             make_private_dir(&self.run.join(below))?;
         }
-        Ok(())
+        make_private_dir(&self.outboxes())
     }
 }
 

@@ -157,6 +157,8 @@ pub enum ApplianceRequest {
         rw: bool,
         /// Only this volume.
         volume: Option<String>,
+        /// Also a moment that is no barrier, of a group that several splitters serve.
+        any_point: bool,
     },
     /// All open images: answers `Answer::Images`.
     ImageList,
@@ -173,6 +175,8 @@ pub enum ApplianceRequest {
         group: String,
         /// Which moment.
         point: crate::point::PointSpec,
+        /// Also a moment that is no barrier, of a group that several splitters serve.
+        any_point: bool,
     },
     /// Roll the production volumes back: answers `Answer::RolledBack`.
     Rollback {
@@ -182,6 +186,8 @@ pub enum ApplianceRequest {
         point: crate::point::PointSpec,
         /// Even while a device is open or mounted.
         force: bool,
+        /// Also a moment that is no barrier, of a group that several splitters serve.
+        any_point: bool,
     },
     /// What a journal holds: answers `Answer::Journals`.
     JournalStatus {
@@ -217,6 +223,10 @@ pub struct AttachVolume {
     pub sectors: u64,
     /// Its logical block size in bytes.
     pub block_bytes: u32,
+    /// The id of the splitter that serves it (32 hexadecimal digits).
+    pub splitter_id: String,
+    /// What people call that splitter.
+    pub splitter: String,
     /// Where the replica goes; `None`: among the group's files.
     pub replica: Option<PathBuf>,
     /// Only check; change nothing.

@@ -52,6 +52,9 @@ pub struct MemberEntry {
     pub name: String,
     /// Where its replica is.
     pub replica: PathBuf,
+    /// What people call the splitter that serves it; empty in entries of a time when nobody asked.
+    #[serde(default)]
+    pub splitter: String,
     /// Whether the replica file was made here, and so may be deleted here.
     pub replica_made: bool,
     /// Whether attaching it made the group, so that undoing it unmakes the group.

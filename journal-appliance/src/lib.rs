@@ -2,11 +2,12 @@
 //!
 //! Rooms in the order in which data meets them: `intake` takes splitters' streams, `group` appends them to journals
 //! and carries out what operators ask of a group, `groups` keeps all groups and their files, `present` shows past
-//! moments as devices, `operate` answers operators, `housekeeping` watches what nobody asks about. `bookmark` and
-//! `rollback` decide, `catalog` remembers, `replica` finds room, `events` tells what happened.
+//! moments as devices, `operate` answers operators, `housekeeping` watches what nobody asks about. `barrier`, `bookmark`
+//! and `rollback` decide, `catalog` remembers, `replica` finds room, `events` tells what happened.
 //!
 //! The storage engine is the crate `journal`; the splitter is never linked, only talked to.
 
+pub mod barrier;
 pub mod bookmark;
 pub mod catalog;
 pub mod events;

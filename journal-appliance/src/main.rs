@@ -48,7 +48,8 @@ fn run() -> Result<(), ControlError> {
     ublk_device::lock_memory().map_err(|e| ControlError::failed(format!("cannot lock the process's memory: {e}")))?;
     ublk_device::io_flusher()
         .map_err(|e| ControlError::failed(format!("cannot mark the process as an I/O flusher: {e}")))?;
-    let paths = Paths::from_env();
+    // Whoever started us may have had a splitter in mind; there is one appliance, and it is this one.
+    let paths = Paths::from_env().with_splitter(None).with_appliance(None);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(control::server::CONNECTIONS_MAX + 8)

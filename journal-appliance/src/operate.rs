@@ -167,9 +167,10 @@ impl Appliance {
             }
             ApplianceRequest::BookmarkRemove { group, name } => self.remove_bookmark(&group, name),
             ApplianceRequest::PointList { group } => Ok(Answer::Points(self.groups.named(&group)?.timeline()?)),
-            ApplianceRequest::ImageOpen { group, point, rw, volume } => {
+            ApplianceRequest::ImageOpen { group, point, rw, volume, any_point } => {
                 let held = self.groups.named(&group)?;
-                Ok(Answer::Images { images: self.images.open(&held, &OpenImage { point, rw, volume })? })
+                let ask = OpenImage { point, rw, volume, any_point };
+                Ok(Answer::Images { images: self.images.open(&held, &ask)? })
             }
             ApplianceRequest::ImageList => Ok(Answer::Images { images: self.images.list() }),
             ApplianceRequest::ImageClose { which, force } => {
@@ -177,8 +178,10 @@ impl Appliance {
                 let outcome = if closed == 0 { Outcome::AlreadySo } else { Outcome::Changed };
                 Ok(Answer::Done { outcome, message: format!("{closed} image devices closed") })
             }
-            ApplianceRequest::RollbackPlan { group, point } => self.plan_rollback(&group, point),
-            ApplianceRequest::Rollback { group, point, force } => self.roll_back(&group, point, force, progress),
+            ApplianceRequest::RollbackPlan { group, point, any_point } => self.plan_rollback(&group, point, any_point),
+            ApplianceRequest::Rollback { group, point, force, any_point } => {
+                self.roll_back(&group, point, force, any_point, progress)
+            }
             ApplianceRequest::JournalStatus { group } => {
                 Ok(Answer::Journals { journals: self.groups.journals(group.as_deref())? })
             }
@@ -232,11 +235,11 @@ impl Appliance {
         }
     }
 
-    fn plan_rollback(&self, group: &str, point: PointSpec) -> Result<Answer, ControlError> {
+    fn plan_rollback(&self, group: &str, point: PointSpec, any_point: bool) -> Result<Answer, ControlError> {
         let held = self.groups.named(group)?;
         let doing = format!("plan a rollback to {group}@{point}");
         let journal = held.open()?.journal();
-        let target = resolve(journal, &doing, &point.into())?;
+        let target = resolve(journal, &doing, &point.into(), any_point)?;
         let changed = journal.changed_set(target).map_err(|e| point_error(&doing, &e))?;
         // Only told: without a splitter the plan is as true.
         let devices = self.devices(group).unwrap_or_default();
@@ -248,11 +251,12 @@ impl Appliance {
         group: &str,
         point: PointSpec,
         force: bool,
+        any_point: bool,
         progress: &ProgressSink,
     ) -> Result<Answer, ControlError> {
         let held = self.groups.named(group)?;
         let doing = format!("roll back to {group}@{point}");
-        let target = resolve(held.open()?.journal(), &doing, &point.into())?;
+        let target = resolve(held.open()?.journal(), &doing, &point.into(), any_point)?;
         let devices = match self.devices(group) {
             Ok(devices) => devices,
             // Whoever forces it need not have it checked who uses what.
@@ -303,18 +307,24 @@ impl Appliance {
         Ok(())
     }
 
-    /// The devices of a group's volumes, which only their splitter knows.
+    /// The devices of a group's volumes, which only their splitters on this host know.
     fn devices(&self, group: &str) -> Result<Vec<PathBuf>, ControlError> {
-        let splitter = Client::new(Daemon::Splitter, self.paths.splitter_socket(None));
-        match splitter.ask(&SplitterRequest::Status, SPLITTER_PATIENCE, |_| ())? {
-            Answer::Splitter(status) => Ok(status
-                .volumes
-                .into_iter()
-                .filter(|volume| volume.group == group)
-                .map(|volume| volume.device)
-                .collect()),
-            other => Err(ControlError::new(Kind::Failed, format!("the splitter answered something else: {other:?}"))),
+        let mut devices = Vec::new();
+        for name in self.paths.splitters() {
+            let splitter = Client::new(Daemon::Splitter, self.paths.splitter_socket(name.as_deref()));
+            let status = match splitter.ask(&SplitterRequest::Status, SPLITTER_PATIENCE, |_| ())? {
+                Answer::Splitter(status) => status,
+                other => {
+                    return Err(ControlError::new(
+                        Kind::Failed,
+                        format!("the splitter answered something else: {other:?}"),
+                    ));
+                }
+            };
+            let own = status.volumes.into_iter().filter(|volume| volume.group == group);
+            devices.extend(own.map(|volume| volume.device));
         }
+        Ok(devices)
     }
 }
 

@@ -4,7 +4,10 @@
 //! nothing was changed: everything before the ROLLBACK record is durable can be given up, nothing behind it can. What
 //! is owed to the backing is the journal's restore map (ENGINE 18-20), which outlives this process and the splitter.
 
+use std::collections::BTreeSet;
+
 use control::error::{ControlError, Kind};
+use record::ids::SplitterId;
 use record::position::Position;
 
 use crate::intake::session::Millis;
@@ -18,9 +21,9 @@ const PREPARE_PATIENCE_MS: Millis = 60_000;
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The splitter holds its hosts; everything before is durable.
-    Ready(u64),
-    /// The splitter cannot.
+    /// A splitter holds its hosts; everything before is durable.
+    Ready(SplitterId, u64),
+    /// A splitter cannot.
     Refused(u64, String),
     /// The ROLLBACK record is durable at this position; so many bytes are owed.
     Committed(Position, u64),
@@ -35,9 +38,9 @@ pub enum Input {
         /// Whether that was the last.
         last: bool,
     },
-    /// The splitter was granted its session anew; so many bytes are owed.
-    Linked(u64),
-    /// Nobody speaks for the group.
+    /// A splitter was granted its session anew; so many bytes are owed in all.
+    Linked(SplitterId, u64),
+    /// Nobody speaks for a splitter any more.
     Unlinked,
     /// Time passed.
     Tick,
@@ -46,14 +49,14 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Tell the splitter to hold its hosts.
+    /// Tell the splitters to hold their hosts.
     SendPrepare,
-    /// Tell the splitter that nothing will happen.
+    /// Tell the splitters that nothing will happen.
     SendAbort,
     /// Compute what changes, store the restore map, write the record; then `Committed` or `NotCommitted`.
     Commit,
-    /// Tell the splitter what is owed; when that is nothing, it lets its hosts go on.
-    SendOwed,
+    /// Tell every splitter, or this one, what is owed to its volumes; when that is nothing, it lets its hosts go on.
+    SendOwed(Option<SplitterId>),
     /// It is over for whoever asked: nothing was changed, or the error says what is not known.
     Fail(ControlError),
     /// It is over: everything is in the backing.
@@ -64,6 +67,8 @@ pub enum Action {
 enum Stage {
     Preparing {
         until: Millis,
+        /// Who is not ready yet.
+        waiting: BTreeSet<SplitterId>,
     },
     Restoring {
         position: Position,
@@ -78,6 +83,8 @@ enum Stage {
 pub struct Rollback {
     id: u64,
     group: String,
+    /// Whether several splitters serve the group: what one refuses, the others have to be told.
+    several: bool,
     stage: Stage,
     /// Bytes owed at first, and still.
     total: u64,
@@ -85,15 +92,18 @@ pub struct Rollback {
 }
 
 impl Rollback {
-    /// Starts one.
-    pub fn start(id: u64, group: &str, now: Millis) -> (Self, Vec<Action>) {
-        let stage = Stage::Preparing { until: now + PREPARE_PATIENCE_MS };
-        (Self { id, group: group.to_owned(), stage, total: 0, left: 0 }, vec![Action::SendPrepare])
+    /// Starts one across these splitters.
+    pub fn start(id: u64, group: &str, splitters: &[SplitterId], now: Millis) -> (Self, Vec<Action>) {
+        let waiting = splitters.iter().copied().collect();
+        let stage = Stage::Preparing { until: now + PREPARE_PATIENCE_MS, waiting };
+        let several = splitters.len() > 1;
+        (Self { id, group: group.to_owned(), several, stage, total: 0, left: 0 }, vec![Action::SendPrepare])
     }
 
     /// Takes up one that a former process committed.
     pub fn resume(id: u64, group: &str, position: Position, owed: u64) -> Self {
-        Self { id, group: group.to_owned(), stage: Stage::Restoring { position }, total: owed, left: owed }
+        let stage = Stage::Restoring { position };
+        Self { id, group: group.to_owned(), several: false, stage, total: owed, left: owed }
     }
 
     /// Its id.
@@ -106,6 +116,11 @@ impl Rollback {
         matches!(self.stage, Stage::Restoring { .. } | Stage::Undecided)
     }
 
+    /// Whether only the next opening of the journal tells if it happened.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.stage, Stage::Undecided)
+    }
+
     /// Bytes restored, and to be restored in all.
     pub fn progress(&self) -> (u64, u64) {
         (self.total - self.left, self.total)
@@ -113,21 +128,23 @@ impl Rollback {
 
     /// What follows from what happened.
     pub fn step(&mut self, now: Millis, input: Input) -> Vec<Action> {
-        match (&self.stage, input) {
-            (Stage::Preparing { .. }, Input::Ready(id)) if id == self.id => vec![Action::Commit],
+        match (&mut self.stage, input) {
+            (Stage::Preparing { waiting, .. }, Input::Ready(splitter, id)) if id == self.id => {
+                if waiting.remove(&splitter) && waiting.is_empty() { vec![Action::Commit] } else { Vec::new() }
+            }
             (Stage::Preparing { .. }, Input::Refused(id, reason)) if id == self.id => {
-                self.fail(Kind::Failed, &reason, false)
+                self.fail(Kind::Failed, &reason, self.several)
             }
             (Stage::Preparing { .. }, Input::Unlinked) => {
-                self.fail(Kind::Failed, "the splitter went away before it was ready", false)
+                self.fail(Kind::Failed, "the splitter went away before it was ready", self.several)
             }
-            (Stage::Preparing { until }, Input::Tick) if *until <= now => {
+            (Stage::Preparing { until, .. }, Input::Tick) if *until <= now => {
                 self.fail(Kind::TimedOut, "the splitter did not become ready within 60 seconds", true)
             }
             (Stage::Preparing { .. }, Input::Committed(position, owed)) => {
                 self.stage = Stage::Restoring { position };
                 (self.total, self.left) = (owed, owed);
-                let mut actions = vec![Action::SendOwed];
+                let mut actions = vec![Action::SendOwed(None)];
                 if owed == 0 {
                     self.stage = Stage::Over;
                     actions.push(Action::Finish(position));
@@ -152,20 +169,20 @@ impl Rollback {
                 self.stage = Stage::Over;
                 // Only this lets the hosts go on: had they gone on by themselves, and had this process died before it
                 // stored that nothing is owed, the next one would restore over what they wrote since.
-                vec![Action::SendOwed, Action::Finish(position)]
+                vec![Action::SendOwed(None), Action::Finish(position)]
             }
-            (Stage::Restoring { .. }, Input::Linked(owed)) => {
+            (Stage::Restoring { .. }, Input::Linked(splitter, owed)) => {
                 self.left = owed.min(self.total);
-                vec![Action::SendOwed]
+                vec![Action::SendOwed(Some(splitter))]
             }
             // Late words of another rollback, of one that is over, or words that change nothing at this stage.
             (
                 Stage::Preparing { .. },
-                Input::Ready(_) | Input::Refused(..) | Input::Restored { .. } | Input::Linked(_) | Input::Tick,
+                Input::Ready(..) | Input::Refused(..) | Input::Restored { .. } | Input::Linked(..) | Input::Tick,
             )
             | (
                 Stage::Restoring { .. },
-                Input::Ready(_)
+                Input::Ready(..)
                 | Input::Refused(..)
                 | Input::Committed(..)
                 | Input::NotCommitted(_)
@@ -175,13 +192,13 @@ impl Rollback {
             )
             | (
                 Stage::Undecided | Stage::Over,
-                Input::Ready(_)
+                Input::Ready(..)
                 | Input::Refused(..)
                 | Input::Committed(..)
                 | Input::NotCommitted(_)
                 | Input::Undecided(_)
                 | Input::Restored { .. }
-                | Input::Linked(_)
+                | Input::Linked(..)
                 | Input::Unlinked
                 | Input::Tick,
             ) => Vec::new(),

@@ -177,6 +177,20 @@ pub enum PointError {
         /// What there is.
         window: Window,
     },
+    /// Between two barriers of a group that several splitters serve: their volumes have no common order there.
+    #[error(
+        "{asked} is no point across the splitters of the group: only barriers are{}{}",
+        .before.map_or_else(String::new, |at| format!(", the nearest before it {at}")),
+        .after.map_or_else(String::new, |at| format!(", the nearest behind it {at}"))
+    )]
+    NotABarrier {
+        /// What was asked for.
+        asked: At,
+        /// The nearest barrier before it.
+        before: Option<At>,
+        /// The nearest behind it.
+        after: Option<At>,
+    },
     /// In a stretch where the volumes' content is not known.
     #[error("{} lies in a gap ({gap})", .asked)]
     InsideGap {

@@ -3,7 +3,7 @@
 //! ```text
 //! 0 magic u32  4 version u16  8 journal 16  24 segment u32  60 crc32c      64: entries, each a multiple of 8 bytes:
 //! 0 magic u32  4 length u32  8 chunk's offset u64  16 crc32c of the rest  20 body_used u32  24 notes u32
-//! 32 first 128 bytes of the journal header  160 its checksum  164 body_used bytes of the body's header area
+//! 32 first 384 bytes of the journal header  416 its checksum  420 body_used bytes of the body's header area
 //! then the payloads of all records that are not WRITEs (names, descriptions), one behind the other
 //! ```
 //!
@@ -26,7 +26,7 @@ const ENTRY_MAGIC: u32 = u32::from_le_bytes(*b"UDHE");
 /// Bytes in front of the first entry.
 pub(crate) const FILE_HEADER_BYTES: usize = 64;
 /// How much of a journal header is kept; the rest of it is zeros but for its checksum.
-const HEADER_KEPT: usize = 128;
+const HEADER_KEPT: usize = 384;
 const BODY_AT: usize = 32 + HEADER_KEPT + 4;
 const ENTRY_BYTES_MAX: usize = 4 * HEADER_BYTES_MAX + PAYLOAD_NOTES_MAX;
 /// All notes of a chunk lie in its payload area.

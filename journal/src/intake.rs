@@ -11,10 +11,11 @@ use crate::session::Turn;
 use crate::state::State;
 use crate::tail::Prepared;
 use record::chunk::{Body, BodyError, Record};
-use record::ids::{Incarnation, JournalId};
-use record::member::BookmarkNote;
+use record::ids::{Incarnation, JournalId, SplitterId};
+use record::member::{BarrierNote, BookmarkNote};
 use record::op::Op;
 use record::position::Label;
+use record::streams::StreamAt;
 use std::sync::Arc;
 
 /// Checks chunks in order: those that are to be written, and why the first that is not was refused. Chunks that the
@@ -26,31 +27,30 @@ pub(crate) fn check<'a>(
     chunks: &[(&'a [u8], &'a [u8])],
 ) -> (Vec<Prepared<'a>>, Option<AppendError>) {
     let mut label = label;
-    let mut next_seq = state.sessions.next_seq();
+    let mut streams = *state.sessions.streams();
     let mut prepared = Vec::with_capacity(chunks.len());
     for (index, (area, payload)) in chunks.iter().enumerate() {
         let body = match Body::decode(area, journal) {
             Ok(body) => body,
             Err(source) => return (prepared, Some(AppendError::Body { index, source })),
         };
-        match state.sessions.turn(&body.header, next_seq) {
+        let at = match state.sessions.turn(&body.header, &streams) {
             Turn::Duplicate => continue,
-            Turn::Next => {}
+            Turn::Next(at) => at,
             Turn::Fenced { current } => {
                 return (prepared, Some(AppendError::Fenced { session: body.header.session, current }));
             }
             Turn::Gap { expected } => {
                 return (prepared, Some(AppendError::Gap { got: body.header.first_seq, expected }));
             }
-        }
-        if let Err(refused) = check_body(state, index, area, payload, &body) {
+        };
+        if let Err(refused) = check_body(state, at.splitter, index, area, payload, &body) {
             return (prepared, Some(refused));
         }
-        next_seq = body.next_seq();
+        streams.set(StreamAt { next: body.next_seq(), ..at });
         label = body.records.iter().map(|record| record.descriptor.label).fold(label, Label::max);
         let notes = Notes::collect(&body, |offset, len| slice(payload, offset, len).map(<[u8]>::to_vec));
-        let stream = (body.header.session, next_seq);
-        prepared.push(Prepared { area, payload, body: Arc::new(body), notes, stream, label });
+        prepared.push(Prepared { area, payload, body: Arc::new(body), notes, streams, label });
     }
     (prepared, None)
 }
@@ -59,7 +59,14 @@ fn slice(payload: &[u8], offset: u32, len: u32) -> Option<&[u8]> {
     payload.get(offset as usize..(offset as usize).checked_add(len as usize)?)
 }
 
-fn check_body(state: &State, index: usize, area: &[u8], payload: &[u8], body: &Body) -> Result<(), AppendError> {
+fn check_body(
+    state: &State,
+    splitter: SplitterId,
+    index: usize,
+    area: &[u8],
+    payload: &[u8],
+    body: &Body,
+) -> Result<(), AppendError> {
     let lengths_fit =
         area.len() == body.header.header_len as usize && payload.len() == body.header.payload_len as usize;
     if !lengths_fit || body.records.is_empty() {
@@ -67,12 +74,17 @@ fn check_body(state: &State, index: usize, area: &[u8], payload: &[u8], body: &B
     }
     for record in &body.records {
         let descriptor = &record.descriptor;
-        check_record(state, record).map_err(|why| AppendError::Record { index, seq: record.seq, why })?;
+        check_record(state, splitter, record).map_err(|why| AppendError::Record { index, seq: record.seq, why })?;
         let bytes = slice(payload, descriptor.payload_offset, descriptor.payload_bytes);
         match bytes {
             Some(bytes) if body.damaged_blocks(record, bytes).is_empty() => {
-                if descriptor.op == Op::Bookmark && BookmarkNote::decode(bytes).is_none() {
-                    let why = "the bookmark's name cannot be read".to_string();
+                let readable = match descriptor.op {
+                    Op::Bookmark => BookmarkNote::decode(bytes).is_some(),
+                    Op::Barrier => BarrierNote::decode(bytes).is_some(),
+                    _ => true,
+                };
+                if !readable {
+                    let why = format!("the note of {} cannot be read", descriptor.op);
                     return Err(AppendError::Record { index, seq: record.seq, why });
                 }
             }
@@ -82,7 +94,7 @@ fn check_body(state: &State, index: usize, area: &[u8], payload: &[u8], body: &B
     Ok(())
 }
 
-fn check_record(state: &State, record: &Record) -> Result<(), String> {
+fn check_record(state: &State, splitter: SplitterId, record: &Record) -> Result<(), String> {
     let descriptor = &record.descriptor;
     match descriptor.op {
         Op::Write
@@ -93,7 +105,8 @@ fn check_record(state: &State, record: &Record) -> Result<(), String> {
         | Op::Noop
         | Op::Indeterminate
         | Op::ResyncBegin
-        | Op::ResyncEnd => {}
+        | Op::ResyncEnd
+        | Op::Barrier => {}
         Op::Join
         | Op::Joined
         | Op::Leave
@@ -113,6 +126,9 @@ fn check_record(state: &State, record: &Record) -> Result<(), String> {
         };
     };
     match state.members.present(volume) {
+        Some(member) if member.splitter != splitter => {
+            Err(format!("volume '{}' is served by another splitter, {}", member.name, member.splitter))
+        }
         Some(member) if extent.fits(member.size) => Ok(()),
         Some(member) => Err(format!("{extent} is past the end of volume '{}' ({} sectors)", member.name, member.size)),
         None => Err(format!("volume {volume} is no member of the group")),

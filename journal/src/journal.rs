@@ -25,11 +25,12 @@ use record::build::BodyBuilder;
 use record::chunk::{Body, Descriptor};
 use record::conversation::Continuation;
 use record::fault::{Bug, bug};
-use record::ids::{GroupId, Incarnation, JournalId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
 use record::member::{BookmarkNote, SessionNote};
 use record::op::Op;
 use record::point::Point;
 use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
+use record::streams::{STREAMS_MAX, StreamAt, Streams};
 use rolling_back::Restore;
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -84,7 +85,7 @@ impl Journal {
         Status {
             head: state.timeline.head(),
             epoch: tail.mark().epoch,
-            watermarks: Self::marks_of(&tail, &state),
+            watermarks: Self::all_marks(&tail, &state),
             segments,
             disk_bytes,
             used_bytes: state.used_bytes,
@@ -115,26 +116,36 @@ impl Journal {
 
     // ---- sessions and appending
 
-    /// Whether the journal has everything of this session below this number. A splitter that relied on it and is told
-    /// that it is not so any more has to read everything again (PROTOCOL R14).
-    pub fn holds(&self, session: Session, next: StreamSeq) -> bool {
-        read(&self.reader.core.state).sessions.holds(session, next)
+    /// Whether the journal has everything of this splitter's session below this number. A splitter that relied on it and
+    /// is told that it is not so any more has to read everything again (PROTOCOL R14).
+    pub fn holds(&self, splitter: SplitterId, session: Session, next: StreamSeq) -> bool {
+        read(&self.reader.core.state).sessions.holds(splitter, session, next)
     }
 
     /// Answers a splitter that opens a link (PROTOCOL R17, R20, R22). What the answer says is durable.
-    pub fn grant(&self, splitter: SplitterIncarnation, continuation: &Continuation) -> Result<Granted, JournalError> {
+    pub fn grant(
+        &self,
+        splitter: SplitterId,
+        life: SplitterIncarnation,
+        continuation: &Continuation,
+    ) -> Result<Granted, JournalError> {
         let mut tail = lock(&self.tail);
         tail.writable()?;
         let core = &self.reader.core;
-        let plan = read(&core.state).sessions.plan_grant(splitter, continuation);
-        let plan = plan.map_err(|seen| JournalError::StaleSplitter { asked: splitter, seen })?;
+        let plan = read(&core.state).sessions.plan_grant(splitter, life, continuation);
+        let plan = plan.map_err(|seen| JournalError::StaleSplitter { asked: life, seen })?;
         if let Some(note) = plan.record {
-            let next_seq = if plan.fresh { StreamSeq::FIRST } else { read(&core.state).sessions.next_seq() };
+            let streams = if plan.fresh {
+                Some(self.with_stream(StreamAt { splitter, session: note.session, next: StreamSeq::FIRST })?)
+            } else {
+                None
+            };
             let record = (bare(Op::SessionGranted, Incarnation::NONE), note.encode());
-            self.append_own(&mut tail, &[record], Some((note.session, next_seq)), Label::default())?;
+            self.append_own(&mut tail, &[record], streams.as_ref(), Label::default())?;
         }
         let state = read(&core.state);
-        let Some(watermarks) = Self::marks_of(&tail, &state) else {
+        let at = state.sessions.streams().of(splitter);
+        let Some(watermarks) = at.map(|at| Self::marks_of(&tail, at)) else {
             return Err(JournalError::Refused("no session was granted".into()));
         };
         Ok(Granted {
@@ -149,27 +160,46 @@ impl Journal {
         })
     }
 
+    /// The table of streams with this one; a splitter that serves nothing any more makes room for it.
+    fn with_stream(&self, at: StreamAt) -> Result<Streams, JournalError> {
+        let state = read(&self.reader.core.state);
+        let mut streams = *state.sessions.streams();
+        if streams.of(at.splitter).is_none() && streams.is_full() {
+            let idle = streams.iter().map(|at| at.splitter).find(|splitter| !state.members.served_by(*splitter));
+            let idle = idle.ok_or_else(|| {
+                JournalError::Refused(format!(
+                    "group '{}' is served by {STREAMS_MAX} splitters already, the most there can be",
+                    self.reader.core.group_name
+                ))
+            })?;
+            streams.remove(idle);
+        }
+        streams.set(at);
+        Ok(streams)
+    }
+
     /// The splitter lost records: the session is over, points behind its last record are refused until a resync of
     /// a later session. Harmless when it is over already.
     pub fn lose(&self, session: Session) -> Result<(), JournalError> {
         let mut tail = lock(&self.tail);
         tail.writable()?;
-        let (open, splitter) = {
+        let open = {
             let state = read(&self.reader.core.state);
-            (state.sessions.is_open(session), state.sessions.splitter())
+            let splitter = state.sessions.splitter_of(session).filter(|_| state.sessions.is_open(session));
+            splitter.map(|splitter| (splitter, state.sessions.life(splitter)))
         };
-        if open {
-            let note = SessionNote { session, splitter, clean: false };
+        if let Some((splitter, life)) = open {
+            let note = SessionNote { session, splitter, life, clean: false };
             let record = (bare(Op::SessionLost, Incarnation::NONE), note.encode());
             self.append_own(&mut tail, &[record], None, Label::default())?;
         }
         Ok(())
     }
 
-    /// Appends sealed chunks, each a header area and a payload area, with as few writes as they fit in. Those that
+    /// Appends sealed chunks of one session, each a header area and a payload area, with as few writes as they fit in. Those that
     /// the journal has already are acknowledged again. When one is refused nothing of it or behind it is written,
     /// but those in front of it may be: ask `watermarks`, or send all of them again.
-    pub fn append_many(&self, chunks: &[(&[u8], &[u8])]) -> Result<Watermarks, AppendError> {
+    pub fn append_many(&self, session: Session, chunks: &[(&[u8], &[u8])]) -> Result<Watermarks, AppendError> {
         let mut tail = lock(&self.tail);
         tail.writable()?;
         self.begin_epoch(&mut tail)?;
@@ -186,29 +216,38 @@ impl Journal {
             return Err(refused);
         }
         let state = read(&self.reader.core.state);
-        Self::marks_of(&tail, &state).ok_or(AppendError::Fenced { session: Session::new(0), current: Session::new(0) })
+        let streams = state.sessions.streams();
+        let at = streams.with_session(session).ok_or(AppendError::Fenced { session, current: streams.newest() })?;
+        Ok(Self::marks_of(&tail, at))
     }
 
-    /// How far the current session is; `None` before the first.
-    pub fn watermarks(&self) -> Option<Watermarks> {
-        Self::marks_of(&lock(&self.tail), &read(&self.reader.core.state))
+    /// How far a session is; `None` unless it is the newest of its splitter.
+    pub fn watermarks(&self, session: Session) -> Option<Watermarks> {
+        let tail = lock(&self.tail);
+        let at = read(&self.reader.core.state).sessions.streams().with_session(session)?;
+        Some(Self::marks_of(&tail, at))
     }
 
-    fn marks_of(tail: &Tail, state: &State) -> Option<Watermarks> {
-        let session = state.sessions.current()?;
-        let durable = state.sessions.next_seq();
+    /// The newest session of each splitter.
+    fn all_marks(tail: &Tail, state: &State) -> Vec<Watermarks> {
+        state.sessions.streams().iter().map(|at| Self::marks_of(tail, *at)).collect()
+    }
+
+    fn marks_of(tail: &Tail, at: StreamAt) -> Watermarks {
+        let StreamAt { session, next: durable, splitter } = at;
         let committed = if bug(Bug::ReleaseAtDurable) { durable } else { tail.committed_of(session) };
-        Some(Watermarks { session, received: durable, durable, committed })
+        Watermarks { splitter, session, received: durable, durable, committed }
     }
 
     /// When something durable is not committed yet, writes a chunk that names it. To be called when the link has
-    /// been idle for a while (50 ms is good), and after membership changes. Harmless otherwise.
-    pub fn commit_idle(&self) -> Result<Option<Watermarks>, JournalError> {
+    /// been idle for a while (50 ms is good), and after membership changes. Harmless otherwise. Answers with how far
+    /// every splitter's newest session is.
+    pub fn commit_idle(&self) -> Result<Vec<Watermarks>, JournalError> {
         let mut tail = lock(&self.tail);
         if tail.owes_commit() {
             self.append_own(&mut tail, &[(bare(Op::Commit, Incarnation::NONE), Vec::new())], None, Label::default())?;
         }
-        Ok(Self::marks_of(&tail, &read(&self.reader.core.state)))
+        Ok(Self::all_marks(&tail, &read(&self.reader.core.state)))
     }
 
     /// Writes as many as fit, and takes them into the state; answers with how many.
@@ -222,13 +261,13 @@ impl Journal {
         Ok(count)
     }
 
-    /// Appends records of the journal's own stream as one chunk; answers with the position of the first. `stream`
-    /// is the newest session and what it expects afterwards, where that changes.
+    /// Appends records of the journal's own stream as one chunk; answers with the position of the first. `streams`
+    /// is what the splitters' sessions expect afterwards, where that changes.
     fn append_own(
         &self,
         tail: &mut Tail,
         records: &[(Descriptor, Vec<u8>)],
-        stream: Option<(Session, StreamSeq)>,
+        streams: Option<&Streams>,
         now: Label,
     ) -> Result<Position, JournalError> {
         let core = &self.reader.core;
@@ -252,7 +291,7 @@ impl Journal {
             payload: &bytes.payload,
             body: Arc::new(body),
             notes,
-            stream: stream.unwrap_or((mark.session, mark.next_seq)),
+            streams: *streams.unwrap_or(&mark.streams),
             label,
         };
         self.append_prepared(tail, &[prepared])?;
@@ -261,9 +300,9 @@ impl Journal {
 
     // ---- points and images
 
-    /// The position of a point, if it can be offered.
-    pub fn resolve(&self, point: &Point) -> Result<Position, PointError> {
-        self.reader.resolve(point)
+    /// The position of a point, if it can be offered; see [`Reader::resolve`].
+    pub fn resolve(&self, point: &Point, any: bool) -> Result<Position, PointError> {
+        self.reader.resolve(point, any)
     }
 
     /// The timeline.

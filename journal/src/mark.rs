@@ -4,10 +4,12 @@
 //! marks of the chunks: it says how far the journal is known durable, and from where it goes on if the chunks in
 //! front of it are lost. Owns its bytes.
 
-use record::position::{ChunkNumber, JournalEpoch, Label, Position, Session, StreamSeq};
+use record::position::{ChunkNumber, JournalEpoch, Label, Position};
+use record::streams::{STREAMS_BYTES, Streams};
 
 /// Bytes of a mark.
-pub(crate) const MARK_BYTES: usize = 56;
+pub(crate) const MARK_BYTES: usize = STREAMS_AT + STREAMS_BYTES;
+const STREAMS_AT: usize = 40;
 
 /// The state of the tail between two chunks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,10 +22,8 @@ pub(crate) struct TailMark {
     pub next_position: Position,
     /// The checksum of the last chunk's header; 0 before the first.
     pub previous: u32,
-    /// The newest session; 0 before the first.
-    pub session: Session,
-    /// The number that it expects next.
-    pub next_seq: StreamSeq,
+    /// The newest session of each splitter, and what it expects next.
+    pub streams: Streams,
     /// The largest label.
     pub label: Label,
 }
@@ -35,8 +35,7 @@ impl TailMark {
         next_chunk: ChunkNumber::FIRST,
         next_position: Position::FIRST,
         previous: 0,
-        session: Session::new(0),
-        next_seq: StreamSeq::FIRST,
+        streams: Streams::NONE,
         label: Label::from_nanos(0),
     };
 
@@ -45,23 +44,22 @@ impl TailMark {
         out[0..8].copy_from_slice(&self.epoch.get().to_le_bytes());
         out[8..16].copy_from_slice(&self.next_chunk.get().to_le_bytes());
         out[16..24].copy_from_slice(&self.next_position.get().to_le_bytes());
-        out[24..32].copy_from_slice(&self.session.get().to_le_bytes());
-        out[32..40].copy_from_slice(&self.next_seq.get().to_le_bytes());
-        out[40..48].copy_from_slice(&self.label.nanos().to_le_bytes());
-        out[48..52].copy_from_slice(&self.previous.to_le_bytes());
+        out[24..32].copy_from_slice(&self.label.nanos().to_le_bytes());
+        out[32..36].copy_from_slice(&self.previous.to_le_bytes());
+        out[STREAMS_AT..].copy_from_slice(&self.streams.encode());
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8; MARK_BYTES]) -> Self {
-        Self {
+    /// Reads a mark; `None` when its streams are none that were ever written. Its checksum is its holder's.
+    pub(crate) fn decode(bytes: &[u8; MARK_BYTES]) -> Option<Self> {
+        Some(Self {
             epoch: JournalEpoch::new(u64_at(bytes, 0)),
             next_chunk: ChunkNumber::new(u64_at(bytes, 8)),
             next_position: Position::new(u64_at(bytes, 16)),
-            session: Session::new(u64_at(bytes, 24)),
-            next_seq: StreamSeq::new(u64_at(bytes, 32)),
-            label: Label::from_nanos(u64_at(bytes, 40)),
-            previous: u32_at(bytes, 48),
-        }
+            label: Label::from_nanos(u64_at(bytes, 24)),
+            previous: u32_at(bytes, 32),
+            streams: Streams::decode(&bytes[STREAMS_AT..])?,
+        })
     }
 
     /// The number of the last chunk in front of the mark; 0 for none.

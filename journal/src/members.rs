@@ -3,7 +3,7 @@
 //! Owns incarnations, from JOIN over JOINED to LEAVE. Pure.
 
 use record::geometry::{LogicalBlock, SectorCount};
-use record::ids::{Incarnation, VolumeId};
+use record::ids::{Incarnation, SplitterId, VolumeId};
 use record::member::{JoinNote, NAME_BYTES_MAX};
 use record::position::Position;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub struct JoinRequest {
     pub size: SectorCount,
     /// Its logical block size.
     pub block: LogicalBlock,
+    /// The splitter that serves it.
+    pub splitter: SplitterId,
 }
 
 /// One membership of a volume.
@@ -34,6 +36,8 @@ pub struct Member {
     pub size: SectorCount,
     /// Its logical block size.
     pub block: LogicalBlock,
+    /// The splitter that serves it.
+    pub splitter: SplitterId,
     /// The position of its JOIN.
     pub join: Position,
     /// The position of its JOINED: points from there on show it.
@@ -73,6 +77,18 @@ impl Members {
         self.get(incarnation).filter(|member| member.left.is_none())
     }
 
+    /// Whether a splitter serves a member.
+    pub(crate) fn served_by(&self, splitter: SplitterId) -> bool {
+        self.all().any(|member| member.left.is_none() && member.splitter == splitter)
+    }
+
+    /// Whether an image of now shows volumes of more than one splitter.
+    pub(crate) fn are_shared(&self) -> bool {
+        let mut shown = self.all().filter(|member| member.joined.is_some() && member.left.is_none());
+        let first = shown.next().map(|member| member.splitter);
+        shown.any(|member| Some(member.splitter) != first)
+    }
+
     /// What a JOIN for this request says, or why there cannot be one.
     pub(crate) fn plan_join(&self, request: &JoinRequest) -> Result<JoinNote, String> {
         if request.name.is_empty() || request.name.len() > NAME_BYTES_MAX {
@@ -97,6 +113,7 @@ impl Members {
             incarnation: self.next()?,
             size: request.size,
             block: request.block,
+            splitter: request.splitter,
             name: request.name.clone(),
         })
     }
@@ -115,8 +132,8 @@ impl Members {
     /// JOIN.
     pub(crate) fn join(&mut self, note: JoinNote, at: Position) {
         self.seen(note.incarnation);
-        let JoinNote { volume, incarnation, size, block, name } = note;
-        let member = Member { incarnation, volume, name, size, block, join: at, joined: None, left: None };
+        let JoinNote { volume, incarnation, size, block, splitter, name } = note;
+        let member = Member { incarnation, volume, name, size, block, splitter, join: at, joined: None, left: None };
         self.by_incarnation.entry(incarnation).or_insert(member);
     }
 

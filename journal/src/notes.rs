@@ -6,7 +6,7 @@
 use record::chunk::{Body, Record};
 use record::geometry::Extent;
 use record::ids::Incarnation;
-use record::member::{BookmarkNote, JoinNote, RollbackNote, SessionNote};
+use record::member::{BarrierNote, BookmarkNote, JoinNote, RollbackNote, SessionNote};
 use record::op::Op;
 use std::collections::BTreeMap;
 
@@ -119,6 +119,7 @@ pub(crate) enum Event {
     Commit,
     SessionGranted(SessionNote),
     SessionLost(SessionNote),
+    Barrier(BarrierNote),
     /// The note cannot be read: rotten, or not one that this release knows.
     Unreadable(Op),
 }
@@ -160,6 +161,7 @@ impl Event {
             Op::Recovery => RecoveryNote::decode(note).map(Self::Recovery),
             Op::SessionGranted => SessionNote::decode(note).map(Self::SessionGranted),
             Op::SessionLost => SessionNote::decode(note).map(Self::SessionLost),
+            Op::Barrier => BarrierNote::decode(note).map(Self::Barrier),
         };
         read.unwrap_or(Self::Unreadable(op))
     }

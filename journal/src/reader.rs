@@ -143,9 +143,10 @@ impl Reader {
         read(&self.core.state).members.all().cloned().collect()
     }
 
-    /// The position of a point, if it can be offered.
-    pub fn resolve(&self, point: &Point) -> Result<Position, PointError> {
-        read(&self.core.state).timeline.resolve(point)
+    /// The position of a point, if it can be offered. While several splitters serve the group, only barriers are points
+    /// across their volumes; `any` waives that, and what an image then shows of different splitters is of no one moment.
+    pub fn resolve(&self, point: &Point, any: bool) -> Result<Position, PointError> {
+        read(&self.core.state).timeline.resolve(point, any)
     }
 
     /// The timeline.
@@ -161,6 +162,11 @@ impl Reader {
     /// Whether a bookmark of that name exists.
     pub fn bookmark_exists(&self, name: &str) -> bool {
         read(&self.core.state).timeline.bookmark(name).is_some()
+    }
+
+    /// The newest barrier of which every part is durable.
+    pub fn whole_barrier(&self) -> Option<u64> {
+        read(&self.core.state).timeline.whole_barrier()
     }
 
     /// What is known to be damaged; at most 1024 places.

@@ -14,6 +14,7 @@ use record::geometry::Extent;
 use record::header::ChunkHeader;
 use record::ids::Incarnation;
 use record::position::{ChunkNumber, JournalEpoch, Label, Position, Session};
+use record::streams::Streams;
 use std::cmp::Reverse;
 
 /// A damaged place of a journal: named, kept, and not served.
@@ -162,7 +163,8 @@ pub(crate) fn decide(seen: &[Seen], marks: &[TailMark]) -> Decision {
     let epoch = seen.iter().map(|s| s.header.epoch).chain(marks.iter().map(|m| m.epoch)).max();
     // Labels never step back, whatever was dropped; before the first chunk there is the time of creation.
     let label = marks.iter().map(|m| m.label).max();
-    let burnt = seen.iter().map(|s| s.header.session).chain(marks.iter().map(|m| m.session)).max();
+    let burnt =
+        seen.iter().map(|s| &s.header.streams).chain(marks.iter().map(|m| &m.streams)).map(Streams::newest).max();
     let dropped = search.segment_chunks_from(at.mark.next_chunk, at.mark.epoch);
     let tail = TailMark {
         epoch: epoch.unwrap_or(JournalEpoch::new(0)),
@@ -240,8 +242,7 @@ impl Search<'_> {
                 next_chunk: header.number.next(),
                 next_position: header.next_position,
                 previous: crc,
-                session: header.session,
-                next_seq: header.next_seq,
+                streams: header.streams,
                 label: header.label,
             },
             chained: true,

@@ -111,7 +111,8 @@ pub(crate) fn changed_set(state: &State, target: Position, owed: &[(Incarnation,
                 | Op::Recovery
                 | Op::Commit
                 | Op::SessionGranted
-                | Op::SessionLost => {}
+                | Op::SessionLost
+                | Op::Barrier => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A segment's own header, the first 4 KiB of its file.
 //!
 //! ```text
-//!   0 magic u32  4 version u16  8 journal 16  24 segment u32  32 bytes u64  40 mark 56      4092 crc32c, salted
+//!   0 magic u32  4 version u16  8 journal 16  24 segment u32  32 bytes u64  40 mark 304     4092 crc32c, salted
 //! ```
 //!
 //! The mark is the tail's when the segment was made: everything in front of it is durable, and the segment's first
@@ -75,6 +75,7 @@ impl SegmentHeader {
         }
         let mut mark = [0u8; MARK_BYTES];
         mark.copy_from_slice(&bytes[MARK_AT..MARK_AT + MARK_BYTES]);
-        Ok(Self { journal, segment, bytes: u64_at(bytes, 32), mark: TailMark::decode(&mark) })
+        let mark = TailMark::decode(&mark).ok_or(SegmentHeaderError::Unreadable)?;
+        Ok(Self { journal, segment, bytes: u64_at(bytes, 32), mark })
     }
 }

@@ -1,19 +1,23 @@
 //! Who may append, and what comes next.
 //!
-//! Owns the rules of sessions: granting, fencing, continuing (PROTOCOL R17, R20, R22, R24). Pure: what is to be
-//! recorded comes out, the journal records it.
+//! Owns the rules of sessions: granting, fencing, continuing (PROTOCOL R17, R20, R22, R24), each splitter's by itself.
+//! Pure: what is to be recorded comes out, the journal records it.
 
 use record::chunk::BodyHeader;
 use record::conversation::Continuation;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
-use record::ids::{Incarnation, JournalId};
+use record::ids::{Incarnation, JournalId, SplitterId};
 use record::member::SessionNote;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
+use record::streams::{StreamAt, Streams};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a session is; each the number behind the last record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Watermarks {
+    /// Whose session it is.
+    pub splitter: SplitterId,
     /// The session.
     pub session: Session,
     /// Taken in.
@@ -48,14 +52,12 @@ pub struct Granted {
 /// The session part of a journal's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sessions {
-    /// The newest session granted; `None` before the first.
-    current: Option<Session>,
-    /// Whether the newest takes no more records.
-    ended: bool,
-    /// What it expects next.
-    next_seq: StreamSeq,
-    /// The newest life of a splitter that was seen.
-    splitter: Option<SplitterIncarnation>,
+    /// The newest session granted to each splitter, and what it expects next.
+    streams: Streams,
+    /// Splitters whose newest session takes no more records.
+    ended: BTreeSet<SplitterId>,
+    /// The newest life of each splitter that was seen.
+    lives: BTreeMap<SplitterId, SplitterIncarnation>,
     /// No session up to this one is ever granted again, even if its grant was cut off.
     burnt: Session,
 }
@@ -72,8 +74,8 @@ pub(crate) struct GrantPlan {
 /// Whether the next chunk is the next chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
-    /// It is.
-    Next,
+    /// It is, and its stream stands here.
+    Next(StreamAt),
     /// The journal has it already.
     Duplicate,
     /// Another session than the one that may append.
@@ -84,128 +86,122 @@ pub(crate) enum Turn {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { current: None, ended: false, next_seq: StreamSeq::FIRST, splitter: None, burnt: Session::new(0) }
+        Self { streams: Streams::NONE, ended: BTreeSet::new(), lives: BTreeMap::new(), burnt: Session::new(0) }
     }
 }
 
 impl Sessions {
-    /// The newest session; `None` before the first.
-    pub(crate) fn current(&self) -> Option<Session> {
-        self.current
+    /// The newest session of each splitter, and what it expects next.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
     }
 
-    /// The newest session as headers hold it: 0 before the first.
-    pub(crate) fn number(&self) -> Session {
-        self.current.unwrap_or(Session::new(0))
-    }
-
-    /// What the newest session expects next.
-    pub(crate) fn next_seq(&self) -> StreamSeq {
-        self.next_seq
+    /// The splitter whose newest session this is.
+    pub(crate) fn splitter_of(&self, session: Session) -> Option<SplitterId> {
+        self.streams.with_session(session).map(|at| at.splitter)
     }
 
     /// The newest life of a splitter that was seen; 0 before the first.
-    pub(crate) fn splitter(&self) -> SplitterIncarnation {
-        self.splitter.unwrap_or(SplitterIncarnation::new(0))
+    pub(crate) fn life(&self, splitter: SplitterId) -> SplitterIncarnation {
+        self.lives.get(&splitter).copied().unwrap_or(SplitterIncarnation::new(0))
     }
 
-    /// Whether the newest session may append.
+    /// Whether this session is a splitter's newest and may append.
     pub(crate) fn is_open(&self, session: Session) -> bool {
-        self.current == Some(session) && !self.ended
+        self.splitter_of(session).is_some_and(|splitter| !self.ended.contains(&splitter))
     }
 
-    /// Whether the journal has everything of a session below a number, as far as it can tell: the session is over and a
-    /// newer one was granted since (whatever was missing then was found missing then), or it got so far.
-    pub(crate) fn holds(&self, session: Session, next: StreamSeq) -> bool {
-        match self.current {
+    /// Whether the journal has everything of a splitter's session below a number, as far as it can tell: the session is
+    /// over and a newer one was granted since (whatever was missing then was found missing then), or it got so far.
+    pub(crate) fn holds(&self, splitter: SplitterId, session: Session, next: StreamSeq) -> bool {
+        match self.streams.of(splitter) {
             None => false,
-            Some(current) => current > session || (current == session && self.next_seq >= next),
+            Some(at) => at.session > session || (at.session == session && at.next >= next),
         }
     }
 
     /// What a splitter's OPEN leads to. `Err` with the newest life seen when an older one asks.
     pub(crate) fn plan_grant(
         &self,
-        splitter: SplitterIncarnation,
+        splitter: SplitterId,
+        life: SplitterIncarnation,
         continuation: &Continuation,
     ) -> Result<GrantPlan, SplitterIncarnation> {
-        if let Some(seen) = self.splitter.filter(|seen| splitter < *seen && !bug(Bug::AcceptStaleSession)) {
+        let seen = self.lives.get(&splitter).copied();
+        if let Some(seen) = seen.filter(|seen| life < *seen && !bug(Bug::AcceptStaleSession)) {
             return Err(seen);
         }
-        let same = |session: Session| self.is_open(session);
+        // A session of another splitter is nobody's to continue.
+        let same = |session: Session| {
+            self.streams.of(splitter).filter(|at| at.session == session && !self.ended.contains(&splitter))
+        };
+        let fresh = |clean| {
+            let session = self.streams.newest().max(self.burnt).next();
+            GrantPlan { record: Some(SessionNote { session, splitter, life, clean }), fresh: true }
+        };
         Ok(match continuation {
-            Continuation::Same { session, laid, released }
-                if same(*session) && (*released..=*laid).contains(&self.next_seq) =>
-            {
-                let note = SessionNote { session: *session, splitter, clean: true };
-                GrantPlan { record: (self.splitter != Some(splitter)).then_some(note), fresh: false }
-            }
-            Continuation::CleanAfter { session, next } if same(*session) && *next == self.next_seq => {
-                self.fresh(splitter, true)
-            }
-            Continuation::Same { .. } | Continuation::CleanAfter { .. } => self.fresh(splitter, false),
+            Continuation::Same { session, laid, released } => match same(*session) {
+                Some(at) if (*released..=*laid).contains(&at.next) => {
+                    let note = SessionNote { session: *session, splitter, life, clean: true };
+                    GrantPlan { record: (seen != Some(life)).then_some(note), fresh: false }
+                }
+                Some(_) | None => fresh(false),
+            },
+            Continuation::CleanAfter { session, next } => fresh(same(*session).is_some_and(|at| at.next == *next)),
             // Nothing can have been lost before the first session: every volume that joined was read after.
-            Continuation::Lost { .. } => self.fresh(splitter, self.current.is_none()),
+            Continuation::Lost { .. } => fresh(self.streams.of(splitter).is_none()),
         })
     }
 
-    fn fresh(&self, splitter: SplitterIncarnation, clean: bool) -> GrantPlan {
-        let session = self.number().max(self.burnt).next();
-        GrantPlan { record: Some(SessionNote { session, splitter, clean }), fresh: true }
-    }
-
-    /// Whether a chunk may be appended now. `next_seq` is what is expected once the chunks in front of it in the
-    /// same batch are in.
-    pub(crate) fn turn(&self, chunk: &BodyHeader, next_seq: StreamSeq) -> Turn {
-        if !self.is_open(chunk.session) {
-            return Turn::Fenced { current: self.number() };
-        }
+    /// Whether a chunk may be appended now. `streams` is what is expected once the chunks in front of it in the same
+    /// batch are in.
+    pub(crate) fn turn(&self, chunk: &BodyHeader, streams: &Streams) -> Turn {
+        let Some(at) = streams.with_session(chunk.session).filter(|_| self.is_open(chunk.session)) else {
+            return Turn::Fenced { current: self.streams.newest() };
+        };
         let end = chunk.first_seq.plus(u64::from(chunk.records));
-        if chunk.first_seq == next_seq {
-            Turn::Next
-        } else if end <= next_seq {
+        if chunk.first_seq == at.next {
+            Turn::Next(at)
+        } else if end <= at.next {
             Turn::Duplicate
         } else {
-            Turn::Gap { expected: next_seq }
+            Turn::Gap { expected: at.next }
         }
     }
 
     /// SESSION_GRANTED.
     pub(crate) fn granted(&mut self, note: &SessionNote) {
-        if self.current != Some(note.session) {
-            self.current = Some(note.session);
-            self.next_seq = StreamSeq::FIRST;
+        if self.splitter_of(note.session) != Some(note.splitter) {
+            self.streams.set(StreamAt { splitter: note.splitter, session: note.session, next: StreamSeq::FIRST });
         }
-        self.ended = false;
-        self.splitter = self.splitter.max(Some(note.splitter));
+        self.ended.remove(&note.splitter);
+        self.lives.entry(note.splitter).and_modify(|life| *life = note.life.max(*life)).or_insert(note.life);
         self.burn(note.session);
     }
 
     /// SESSION_LOST.
     pub(crate) fn lost(&mut self, note: &SessionNote) {
-        if self.current == Some(note.session) {
-            self.ended = true;
+        if self.splitter_of(note.session) == Some(note.splitter) {
+            self.ended.insert(note.splitter);
         }
     }
 
-    /// A chunk says that this is the newest session and what it expects next. `false` when the journal's records
-    /// did not say so: a grant is missing.
-    pub(crate) fn at(&mut self, session: Session, next_seq: StreamSeq) -> bool {
-        let known = self.number() == session;
-        if session > Session::new(0) {
-            if !known {
-                self.current = Some(session);
-                self.ended = false;
-            }
-            self.next_seq = next_seq;
-            self.burn(session);
+    /// A chunk says that these are the newest sessions and what they expect next. Answers with those of which the
+    /// journal's records did not say so: their grants are missing.
+    pub(crate) fn at(&mut self, streams: &Streams) -> Vec<StreamAt> {
+        let unknown = |at: &&StreamAt| self.streams.of(at.splitter).map(|known| known.session) != Some(at.session);
+        let unknown: Vec<StreamAt> = streams.iter().filter(unknown).copied().collect();
+        for at in &unknown {
+            self.ended.remove(&at.splitter);
         }
-        known
+        self.streams = *streams;
+        self.burn(streams.newest());
+        unknown
     }
 
-    /// What the newest session expects is not known any more: it takes no more records.
+    /// What the newest sessions expect is not known any more: they take no more records.
     pub(crate) fn end(&mut self) {
-        self.ended = true;
+        self.ended = self.streams.iter().map(|at| at.splitter).collect();
     }
 
     /// This session is never granted again.

@@ -11,13 +11,14 @@ use crate::path::Path;
 use crate::place::Place;
 use crate::recovery::{Damage, Decision, Verdict};
 use crate::session::Sessions;
-use crate::timeline::Timeline;
+use crate::timeline::{Speaker, Timeline};
 use record::chunk::Body;
 use record::geometry::Extent;
 use record::header::ChunkHeader;
 use record::ids::Incarnation;
 use record::op::Op;
 use record::position::{Position, Session, StreamSeq};
+use record::streams::Streams;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -108,22 +109,32 @@ impl State {
         let session = chunk.body.header.session;
         for (place, record) in chunk.body.records.iter().enumerate() {
             let event = Event::of(record, notes.of(place));
-            self.apply_record(chunk.place, place, &record.descriptor, &event);
-            if event == Event::ResyncEnd {
-                self.timeline.resynced(session);
-            }
+            let speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
+            self.apply_record(chunk.place, place, &record.descriptor, &event, speaker);
         }
-        if !self.sessions.at(chunk.header.session, chunk.header.next_seq) {
-            // A session that nobody granted, as far as we can read: its grant is lost, and whether it was clean.
-            self.timeline.consistency_unknown(chunk.header.session);
-        }
+        self.streams_at(&chunk.header.streams);
         self.used_bytes += chunk.header.disk_bytes();
         self.payload_bytes += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
         self.by_place.insert(chunk.place, self.chunks.len());
         self.chunks.push(Arc::new(chunk));
     }
 
-    fn apply_record(&mut self, chunk: Place, place: usize, descriptor: &record::chunk::Descriptor, event: &Event) {
+    /// What a header says of the streams. Sessions that nobody granted, as far as we can read: their grants are lost,
+    /// and whether they were clean.
+    fn streams_at(&mut self, streams: &Streams) {
+        for at in self.sessions.at(streams) {
+            self.timeline.consistency_unknown(Some(at.splitter), at.session);
+        }
+    }
+
+    fn apply_record(
+        &mut self,
+        chunk: Place,
+        place: usize,
+        descriptor: &record::chunk::Descriptor,
+        event: &Event,
+        speaker: Speaker,
+    ) {
         let at = self.timeline.head().position.next();
         self.members.seen(descriptor.volume);
         match event {
@@ -144,6 +155,13 @@ impl State {
             Event::SessionGranted(note) => self.sessions.granted(note),
             Event::SessionLost(note) => self.sessions.lost(note),
             Event::Rollback(note) => self.last_rollback = self.last_rollback.max(note.id),
+            Event::Unreadable(Op::SessionGranted | Op::SessionLost) => {
+                // Of whichever splitter it was.
+                let known: Vec<_> = self.sessions.streams().iter().map(|at| Some(at.splitter)).collect();
+                for splitter in if known.is_empty() { vec![None] } else { known } {
+                    self.timeline.consistency_unknown(splitter, Session::new(0));
+                }
+            }
             // Where the live line went on is not known: nothing older can be shown from here on.
             Event::Unreadable(Op::Rollback) => self.lost.push((at, at)),
             Event::Flush
@@ -155,10 +173,19 @@ impl State {
             | Event::BookmarkRemoved(_)
             | Event::Recovery(_)
             | Event::Commit
+            | Event::Barrier(_)
             | Event::Unreadable(_) => {}
         }
-        let name = self.members.get(descriptor.volume).map(|member| member.name.clone());
-        self.timeline.apply(descriptor.op, descriptor.label, event, name.as_deref());
+        let member = self.members.get(descriptor.volume);
+        let name = member.map(|member| member.name.clone());
+        let left = member.filter(|_| matches!(event, Event::Leave(_))).map(|member| member.splitter);
+        self.timeline.apply(descriptor.op, descriptor.label, event, speaker, name.as_deref());
+        if matches!(event, Event::Joined(_) | Event::Leave(_)) {
+            self.timeline.set_shared(self.members.are_shared());
+        }
+        if let Some(splitter) = left.filter(|splitter| !self.members.served_by(*splitter)) {
+            self.timeline.serves_nothing(splitter);
+        }
     }
 
     /// Records up to `last` are lost, and nobody knows what they said.
@@ -184,9 +211,7 @@ impl State {
                         if let Some(last) = header.next_position.previous() {
                             state.apply_lost(last);
                         }
-                        if !state.sessions.at(header.session, header.next_seq) {
-                            state.timeline.consistency_unknown(header.session);
-                        }
+                        state.streams_at(&header.streams);
                     }
                 },
                 Verdict::Lost { positions, .. } => {
@@ -197,12 +222,8 @@ impl State {
             }
         }
         state.sessions.burn(decision.burnt);
-        if state.sessions.number() != decision.tail.session || state.sessions.next_seq() != decision.tail.next_seq {
-            // The newest chunks are lost; a mark says where the session was.
-            if !state.sessions.at(decision.tail.session, decision.tail.next_seq) {
-                state.timeline.consistency_unknown(decision.tail.session);
-            }
-        }
+        // Where the newest chunks are lost, a mark says where the sessions were.
+        state.streams_at(&decision.tail.streams);
         state
     }
 
@@ -265,11 +286,12 @@ impl State {
     /// journal did by itself between the last of them and the next one; `None` unless the session is the current one
     /// and they are all here.
     pub(crate) fn behind(&self, session: Session, at: StreamSeq) -> Option<Position> {
-        if self.sessions.current() != Some(session) || at > self.sessions.next_seq() {
+        if self.sessions.streams().with_session(session).is_none_or(|stream| at > stream.next) {
             return None;
         }
-        // A header says what its session expects behind it. From the end: `at` was laid a moment ago.
-        let header = |chunk: &&Arc<Chunk>| chunk.header.session == session && chunk.header.next_seq > at;
+        // A header says what each session expects behind it. From the end: `at` was laid a moment ago.
+        let header =
+            |chunk: &&Arc<Chunk>| chunk.header.streams.with_session(session).is_some_and(|stream| stream.next > at);
         match self.chunks.iter().rev().take_while(header).last() {
             None => Some(self.timeline.head().position),
             Some(holds) if holds.body.header.session == session => {
@@ -304,6 +326,7 @@ impl State {
                 | Op::BookmarkRemoved
                 | Op::Recovery
                 | Op::Commit
+                | Op::Barrier
                 | Op::SessionGranted => false,
             })
         })

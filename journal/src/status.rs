@@ -43,8 +43,8 @@ pub struct Status {
     pub head: At,
     /// The life of its tail.
     pub epoch: JournalEpoch,
-    /// How far the current session is; `None` before the first.
-    pub watermarks: Option<Watermarks>,
+    /// How far the newest session of each splitter is.
+    pub watermarks: Vec<Watermarks>,
     /// Segments on disk.
     pub segments: u64,
     /// Bytes of their files and sidecars.

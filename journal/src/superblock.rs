@@ -3,7 +3,7 @@
 //! ```text
 //! slot 0 (4 KiB) | slot 1 (4 KiB)        the newer generation with a valid checksum counts
 //!   0 magic u32  4 version u16  8 generation u64  16 journal 16  32 group 16  48 compat u64  56 incompat u64
-//!  64 segment_bytes u64  72 created u64  80 last_segment u32  84 clean u8  88 mark 56  144 name_len u8  145 name
+//!  64 segment_bytes u64  72 created u64  80 last_segment u32  84 clean u8  88 mark 304  392 name_len u8  393 name
 //! 4092 crc32c, salted with the journal's id
 //! ```
 //!
@@ -100,6 +100,7 @@ impl Superblock {
         let name = bytes.get(NAME_AT + 1..NAME_AT + 1 + name_len).ok_or(SlotError::Unreadable)?;
         let mut mark = [0u8; MARK_BYTES];
         mark.copy_from_slice(&bytes[MARK_AT..NAME_AT]);
+        let mark = TailMark::decode(&mark).ok_or(SlotError::Unreadable)?;
         Ok(Self {
             generation: u64_at(bytes, 8),
             journal,
@@ -109,7 +110,7 @@ impl Superblock {
             created: Label::from_nanos(u64_at(bytes, 72)),
             last_segment: SegmentNumber::new(u32_at(bytes, 80)),
             clean: bytes[84] == 1,
-            mark: TailMark::decode(&mark),
+            mark,
         })
     }
 }

@@ -24,6 +24,7 @@ use record::geometry::BLOCK_BYTES;
 use record::header::{ChunkHeader, HEADER_BYTES};
 use record::op::Op;
 use record::position::{ChunkNumber, Label, Session, StreamSeq};
+use record::streams::Streams;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -34,8 +35,8 @@ pub(crate) struct Prepared<'a> {
     pub payload: &'a [u8],
     pub body: Arc<Body>,
     pub notes: Notes,
-    /// The newest session, and what it expects, once the chunk is in.
-    pub stream: (Session, StreamSeq),
+    /// The newest session of each splitter, and what it expects, once the chunk is in.
+    pub streams: Streams,
     /// The largest label once the chunk is in.
     pub label: Label,
 }
@@ -71,8 +72,8 @@ pub(crate) struct Tail {
     newest: SegmentNumber,
     /// Every chunk up to this one is named durable by a later one that is durable itself.
     committed: ChunkNumber,
-    /// The newest session, and what it expected, when `committed` was the last chunk.
-    committed_stream: (Session, StreamSeq),
+    /// The newest sessions, and what they expected, when `committed` was the last chunk.
+    committed_streams: Streams,
     /// The last chunk that says more than that something is committed.
     worth_naming: ChunkNumber,
     /// What RECOVERY has to say, until it is written.
@@ -117,7 +118,7 @@ impl Tail {
             active: None,
             newest: found.newest,
             committed: ChunkNumber::new(0),
-            committed_stream: (Session::new(0), StreamSeq::FIRST),
+            committed_streams: Streams::NONE,
             worth_naming: ChunkNumber::new(0),
             beginning: None,
             poisoned: None,
@@ -233,8 +234,7 @@ impl Tail {
                 body_header_len: chunk.body.header.header_len,
                 payload_len: chunk.body.header.payload_len,
                 body_digest: chunk.body.digest,
-                session: chunk.stream.0,
-                next_seq: chunk.stream.1,
+                streams: chunk.streams,
                 label: chunk.label,
                 offset: at,
                 segment: number.get(),
@@ -245,8 +245,7 @@ impl Tail {
                 next_chunk: header.number.next(),
                 next_position: header.next_position,
                 previous: crc,
-                session: header.session,
-                next_seq: header.next_seq,
+                streams: header.streams,
                 label: header.label,
                 ..mark
             };
@@ -274,7 +273,7 @@ impl Tail {
         }
         // Durable now, and so is what each of them says of the chunks in front of all of them.
         self.committed = committed;
-        self.committed_stream = (self.mark.session, self.mark.next_seq);
+        self.committed_streams = self.mark.streams;
         self.mark = mark;
         if let Some(active) = &mut self.active {
             active.at = at;
@@ -415,8 +414,7 @@ impl Tail {
 
     /// What `session` may release.
     pub(crate) fn committed_of(&self, session: Session) -> StreamSeq {
-        let (of, seq) = self.committed_stream;
-        if of == session { seq } else { StreamSeq::FIRST }
+        self.committed_streams.with_session(session).map_or(StreamSeq::FIRST, |at| at.next)
     }
 
     /// Whether something durable is not named committed yet.

@@ -1,8 +1,10 @@
 //! Which positions can be offered as points, and what a person calls them.
 //!
-//! Owns labels, gaps, bookmarks and the other marks of a group's history, and the meaning of a `Point`. A pure
-//! machine: records go in in order of position, answers come out; no file, no clock.
+//! Owns labels, gaps, bookmarks and the other marks of a group's history, and the meaning of a `Point`; which positions
+//! are points across several splitters is `barriers`'. A pure machine: records go in in order of position, answers come
+//! out; no file, no clock.
 
+mod barriers;
 mod view;
 
 pub use view::{At, Bookmark, Gap, GapCause, Mark, MarkKind, TimelineView, Window, utc};
@@ -11,9 +13,10 @@ use crate::error::{Asked, PointError};
 use crate::notes::{Change, Event};
 use crate::path::Rollback;
 use crate::status::OpCounts;
+use barriers::Barriers;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
-use record::ids::Incarnation;
+use record::ids::{Incarnation, SplitterId};
 use record::member::BookmarkNote;
 use record::op::Op;
 use record::point::Point;
@@ -39,6 +42,15 @@ impl Withheld {
     }
 }
 
+/// Whose record it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Speaker {
+    /// The session of its stream; 0 for the journal's own.
+    pub session: Session,
+    /// The splitter whose newest session that is.
+    pub splitter: Option<SplitterId>,
+}
+
 /// What the records of a group mean for its points.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -46,8 +58,8 @@ pub(crate) struct Timeline {
     labels: Vec<Label>,
     /// Stretches without consistency, ascending, never overlapping; the last may be open.
     gaps: Vec<Withheld>,
-    /// The oldest session whose RESYNC_END closes the open gap.
-    closes_with: Session,
+    /// What the open gap still waits for: of each splitter (`None`: any one) a RESYNC_END of this session or a later.
+    owed: BTreeMap<Option<SplitterId>, Session>,
     /// The newest position up to which nothing is known to be lost.
     sound: Position,
     /// Stretches with failed writes not yet read again, ascending; the last may be open.
@@ -56,6 +68,8 @@ pub(crate) struct Timeline {
     indeterminate: Vec<(Incarnation, Extent)>,
     /// All INDETERMINATE records there were.
     failures: Vec<(Position, Incarnation, Extent)>,
+    /// Points across several splitters.
+    barriers: Barriers,
     bookmarks: BTreeMap<String, (Position, u64)>,
     rollbacks: Vec<Rollback>,
     first_joined: Option<Position>,
@@ -72,7 +86,8 @@ impl Timeline {
         Self {
             labels: Vec::new(),
             gaps: Vec::new(),
-            closes_with: Session::new(0),
+            owed: BTreeMap::new(),
+            barriers: Barriers::default(),
             sound: Position::ORIGIN,
             unsure: Vec::new(),
             indeterminate: Vec::new(),
@@ -91,10 +106,11 @@ impl Timeline {
     // ---- records go in
 
     /// The next record. `name` is the volume's, for JOINED and LEAVE.
-    pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, volume_name: Option<&str>) {
+    pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, speaker: Speaker, volume_name: Option<&str>) {
         let at = self.next_position();
         self.labels.push(label.max(self.head().label));
         self.counts.add(op);
+        self.barriers.spoke(speaker.session, event);
         let name = || volume_name.unwrap_or_default().to_string();
         match event {
             Event::Change(volume, extent, change) => {
@@ -123,9 +139,16 @@ impl Timeline {
                 }
                 self.indeterminate.push((*volume, *extent));
             }
-            Event::ResyncBegin => self.open_gap(at, GapCause::Resync, Session::new(0)),
-            // Whether an end closes the gap depends on its session: see `resynced`.
-            Event::ResyncEnd | Event::Join(_) | Event::Commit => {}
+            Event::ResyncBegin => self.open_gap(at, GapCause::Resync, speaker.splitter, Session::new(0)),
+            Event::ResyncEnd => self.resynced(speaker),
+            // What the unreadable note of a session may have said is seen to by whoever knows the splitters.
+            Event::Join(_) | Event::Commit | Event::Unreadable(_) => {}
+            Event::Barrier(note) => {
+                self.sound = at;
+                if self.barriers.placed(speaker.session, note, at) && !note.name.is_empty() {
+                    self.bookmarks.entry(note.name.clone()).or_insert((at, note.ticket));
+                }
+            }
             Event::Joined(_) => {
                 self.sound = at;
                 self.first_joined.get_or_insert(at);
@@ -140,6 +163,8 @@ impl Timeline {
                 self.sound = at;
                 self.rollbacks.push(Rollback { at, target: note.target, id: note.id });
                 self.marks.push((at, MarkKind::Rollback { target: note.target, id: note.id }));
+                // Every splitter held its hosts for it.
+                self.barriers.stands_still(at);
                 // The target was a point, so nothing on its line is unsure; the restore sees to the backing.
                 self.indeterminate.clear();
                 self.close_unsure(at);
@@ -152,38 +177,39 @@ impl Timeline {
                 if note.clean {
                     self.sound = at;
                 } else {
-                    self.open_gap(self.sound.next(), GapCause::RecordsLost, note.session);
+                    self.open_gap(self.sound.next(), GapCause::RecordsLost, Some(note.splitter), note.session);
                 }
             }
-            Event::SessionLost(note) => self.open_gap(self.sound.next(), GapCause::RecordsLost, note.session.next()),
-            Event::Unreadable(op) => match op {
-                Op::SessionGranted | Op::SessionLost => self.consistency_unknown(Session::new(0)),
-                Op::Write
-                | Op::Punch
-                | Op::Zero
-                | Op::Flush
-                | Op::Bookmark
-                | Op::Noop
-                | Op::Indeterminate
-                | Op::ResyncBegin
-                | Op::ResyncEnd
-                | Op::Join
-                | Op::Joined
-                | Op::Leave
-                | Op::Rollback
-                | Op::BookmarkRemoved
-                | Op::Recovery
-                | Op::Commit => {}
-            },
+            Event::SessionLost(note) => {
+                let next = note.session.next();
+                self.open_gap(self.sound.next(), GapCause::RecordsLost, Some(note.splitter), next);
+            }
         }
     }
 
-    /// The last record applied was the RESYNC_END of this session: the gap ends there, if it is one that this
-    /// session may close.
-    pub(crate) fn resynced(&mut self, session: Session) {
+    /// A session's RESYNC_END: the gap ends there, if nothing else is owed.
+    fn resynced(&mut self, speaker: Speaker) {
+        self.owed.retain(|of, session| (of.is_some() && *of != speaker.splitter) || speaker.session < *session);
+        self.close_gap();
+    }
+
+    /// A splitter's last volume has left: what it lost is nobody's any more.
+    pub(crate) fn serves_nothing(&mut self, splitter: SplitterId) {
+        if self.owed.remove(&Some(splitter)).is_some() {
+            self.close_gap();
+        }
+    }
+
+    /// Volumes of more than one splitter are shown from the last record on, or not any more.
+    pub(crate) fn set_shared(&mut self, shared: bool) {
+        self.barriers.set_shared(self.head().position, shared);
+    }
+
+    /// Ends the open gap at the last record, if nothing is owed.
+    fn close_gap(&mut self) {
         let at = self.head().position;
         if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.end.is_none())
-            && session >= self.closes_with
+            && self.owed.is_empty()
         {
             gap.end = Some(at);
             self.sound = at;
@@ -199,13 +225,14 @@ impl Timeline {
     }
 
     /// What lost records said about consistency cannot be known: points are refused from the last sound one on,
-    /// until a resync of `session` or a later one.
-    pub(crate) fn consistency_unknown(&mut self, session: Session) {
-        self.open_gap(self.sound.next(), GapCause::Damage, session);
+    /// until a resync of that splitter (`None`: of any) in `session` or a later one.
+    pub(crate) fn consistency_unknown(&mut self, splitter: Option<SplitterId>, session: Session) {
+        self.open_gap(self.sound.next(), GapCause::Damage, splitter, session);
     }
 
-    fn open_gap(&mut self, begin: Position, cause: GapCause, closes_with: Session) {
-        self.closes_with = self.closes_with.max(closes_with);
+    fn open_gap(&mut self, begin: Position, cause: GapCause, splitter: Option<SplitterId>, closes_with: Session) {
+        let owed = self.owed.entry(splitter).or_insert(closes_with);
+        *owed = closes_with.max(*owed);
         if self.gap_is_open() || bug(Bug::PointInsideResync) {
             return;
         }
@@ -294,6 +321,11 @@ impl Timeline {
         self.bookmarks.get(name).map(|(at, _)| *at)
     }
 
+    /// The newest barrier of which every part is there.
+    pub(crate) fn whole_barrier(&self) -> Option<u64> {
+        self.barriers.whole()
+    }
+
     /// Bookmarks, oldest first.
     pub(crate) fn bookmarks(&self) -> Vec<Bookmark> {
         let mut all: Vec<Bookmark> = self
@@ -317,22 +349,57 @@ impl Timeline {
         Gap { begin: self.at(withheld.begin), end: withheld.end.map(|end| self.at(end)), cause: withheld.cause }
     }
 
-    /// The oldest and the newest point. `Err` with the stretch that holds back all there are.
+    /// The oldest and the newest point. `Err` with what holds back all there are.
     pub(crate) fn window(&self) -> Result<Window, PointError> {
         let first = self.first_joined.ok_or(PointError::NoVolume)?;
-        let refused = |position, withheld| PointError::InsideGap { asked: self.at(position), gap: self.gap(withheld) };
-        let mut oldest = first;
-        while let Some(withheld) = self.withheld(oldest) {
-            oldest = withheld.end.ok_or_else(|| refused(oldest, withheld))?;
-        }
-        let mut newest = self.head().position;
-        while let Some(withheld) = self.withheld(newest) {
-            newest = withheld.begin.previous().filter(|p| *p >= oldest).ok_or_else(|| refused(newest, withheld))?;
-        }
+        let oldest = self.at_or_behind(first)?;
+        let newest = self.at_or_before(self.head().position, oldest)?;
         Ok(Window { oldest: self.at(oldest), newest: self.at(newest) })
     }
 
-    /// Whether a position can be offered: `Err` says why not.
+    /// The first point that is not before a position.
+    fn at_or_behind(&self, position: Position) -> Result<Position, PointError> {
+        let mut at = position;
+        loop {
+            if let Some(withheld) = self.withheld(at) {
+                at = withheld.end.ok_or_else(|| self.inside_gap(at, withheld))?;
+            } else if !self.barriers.allow(at) {
+                at = self.barriers.next(at).ok_or_else(|| self.not_a_barrier(at))?;
+            } else {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// The last point that is not behind a position, nor before `oldest`.
+    fn at_or_before(&self, position: Position, oldest: Position) -> Result<Position, PointError> {
+        let mut at = position;
+        loop {
+            let (before, refusal) = if let Some(withheld) = self.withheld(at) {
+                (withheld.begin.previous(), self.inside_gap(at, withheld))
+            } else if !self.barriers.allow(at) {
+                (self.barriers.previous(at), self.not_a_barrier(at))
+            } else {
+                return Ok(at);
+            };
+            at = before.filter(|before| *before >= oldest).ok_or(refusal)?;
+        }
+    }
+
+    fn inside_gap(&self, asked: Position, withheld: &Withheld) -> PointError {
+        PointError::InsideGap { asked: self.at(asked), gap: self.gap(withheld) }
+    }
+
+    fn not_a_barrier(&self, asked: Position) -> PointError {
+        let near = |position: Option<Position>| position.map(|position| self.at(position));
+        PointError::NotABarrier {
+            asked: self.at(asked),
+            before: near(self.barriers.previous(asked)),
+            after: near(self.barriers.next(asked)),
+        }
+    }
+
+    /// Whether a position can be offered: `Err` says why not. Whether it is consistent across splitters is not asked.
     pub(crate) fn offered(&self, position: Position, asked: Asked) -> Result<Position, PointError> {
         let first = self.first_joined.ok_or(PointError::NoVolume)?;
         if position >= first && position <= self.head().position {
@@ -349,9 +416,22 @@ impl Timeline {
         })
     }
 
-    /// The position of a point, if it can be offered.
-    pub(crate) fn resolve(&self, point: &Point) -> Result<Position, PointError> {
+    /// The position of a point, if it can be offered. While several splitters serve the group, only barriers are, unless
+    /// the caller waives that with `any`.
+    pub(crate) fn resolve(&self, point: &Point, any: bool) -> Result<Position, PointError> {
+        let position = self.find(point, any)?;
+        if any || self.barriers.allow(position) { Ok(position) } else { Err(self.not_a_barrier(position)) }
+    }
+
+    fn find(&self, point: &Point, any: bool) -> Result<Position, PointError> {
         match point {
+            Point::Latest if any => {
+                let mut newest = self.head().position;
+                while let Some(withheld) = self.withheld(newest) {
+                    newest = withheld.begin.previous().ok_or_else(|| self.inside_gap(newest, withheld))?;
+                }
+                self.offered(newest, Asked::Position(newest))
+            }
             Point::Latest => Ok(self.window()?.newest.position),
             Point::Oldest => Ok(self.window()?.oldest.position),
             Point::Bookmark(name) => match self.bookmark(name) {
@@ -359,15 +439,24 @@ impl Timeline {
                 None => Err(PointError::UnknownBookmark { name: name.clone() }),
             },
             Point::Seq(position) => self.offered(*position, Asked::Position(*position)),
-            Point::Time(label) => self.at_time(*label),
-            Point::Ago(nanos) => self.at_time(Label::from_nanos(self.head().label.nanos().saturating_sub(*nanos))),
+            Point::Time(label) => self.at_time(*label, any),
+            Point::Ago(nanos) => {
+                let then = self.head().label.nanos().saturating_sub(*nanos);
+                self.at_time(Label::from_nanos(then), any)
+            }
         }
     }
 
-    /// The last position whose label is not after `label`: what was live then, since positions rise with time.
-    fn at_time(&self, label: Label) -> Result<Position, PointError> {
+    /// The last position whose label is not after `label`: what was live then, since positions rise with time. Where
+    /// only barriers are points, the last of them.
+    fn at_time(&self, label: Label, any: bool) -> Result<Position, PointError> {
         let count = self.labels.partition_point(|l| *l <= label);
-        self.offered(Position::new(count as u64), Asked::Time(label))
+        let position = self.offered(Position::new(count as u64), Asked::Time(label))?;
+        if any || self.barriers.allow(position) {
+            return Ok(position);
+        }
+        let barrier = self.barriers.previous(position).ok_or_else(|| self.not_a_barrier(position))?;
+        self.offered(barrier, Asked::Time(label))
     }
 
     /// All of it.
@@ -377,6 +466,7 @@ impl Timeline {
             .iter()
             .map(|at| (*at, MarkKind::Flush))
             .chain(self.punches.iter().map(|at| (*at, MarkKind::PunchAfterPause)))
+            .chain(self.barriers.newest(RECENT_MARKS_MAX).map(|at| (at, MarkKind::Barrier)))
             .chain(self.marks.iter().cloned())
             .map(|(at, kind)| Mark { at: self.at(at), kind })
             .collect();
@@ -386,6 +476,7 @@ impl Timeline {
         TimelineView {
             window: self.window().ok(),
             head: self.head(),
+            barriers_only: self.barriers.are_shared(),
             gaps,
             bookmarks: self.bookmarks(),
             marks,

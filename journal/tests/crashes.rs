@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Group, Volume, at, lost};
+use common::{Group, SPLITTER, Volume, at, lost};
 use journal::{JournalError, MarkKind};
 use kit::{Reference, Rng, SimDisk};
 use record::conversation::Continuation;
@@ -145,14 +145,14 @@ fn resume(group: &mut Group) {
     let laid = group.laying.next();
     let same = Continuation::Same { session: group.session, laid, released: StreamSeq::FIRST };
     assert!(group.open_session(&same), "no gap after a crash of the appliance");
-    let durable = group.journal.watermarks().expect("a session").durable;
+    let durable = group.journal.watermarks(group.session).expect("a session").durable;
     let known = group.outbox.iter().take_while(|sealed| sealed.next <= durable).count();
     group.outbox.drain(..known);
 }
 
 fn check(group: &Group, rng: &mut Rng) {
     let head = group.head().get();
-    let oldest = group.journal.resolve(&Point::Oldest).expect("a window").get();
+    let oldest = group.journal.resolve(&Point::Oldest, false).expect("a window").get();
     for n in [head, head - 1, oldest].into_iter().chain((0..3).map(|_| oldest + rng.below(head - oldest + 1))) {
         if let Ok(image) = group.journal.image(at(n)) {
             group.check_image(&image);
@@ -318,7 +318,10 @@ fn creating_a_journal_is_cut_off_anywhere_and_can_be_done_again() {
                     assert!(created.is_err(), "a created journal is there after a power cut");
                     journal::Journal::create_on(&disk, &create).expect("create again");
                     let opened = journal::Journal::open_on(disk.shared()).expect("open");
-                    opened.journal.grant(record::position::SplitterIncarnation::FIRST, &lost()).expect("grant");
+                    opened
+                        .journal
+                        .grant(SPLITTER, record::position::SplitterIncarnation::FIRST, &lost())
+                        .expect("grant");
                 }
                 Err(other) => panic!("{other}"),
             }

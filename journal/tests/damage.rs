@@ -276,7 +276,7 @@ fn goes_on(subject: &Subject, disk: &SimDisk) {
             group.write(volume, extent(0, 7));
             group.mark(Op::Flush);
             let sent = group.laying.seal().expect("something was laid");
-            group.journal.append_many(&[(&sent.header, &sent.payload)]).expect("append");
+            group.journal.append_many(group.session, &[(&sent.header, &sent.payload)]).expect("append");
             assert_eq!(group.head(), head.plus(3));
         }
         group.journal.commit_idle().expect("commit");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ID, extent, join_request, lost};
+use common::{ID, SPLITTER, extent, join_request, lost};
 use journal::{BaseDevice, Cause, Create, FileBase, Journal, JournalError, Opened, Reader, verify};
 use kit::reference::data;
 use kit::{Laying, Rng};
@@ -45,7 +45,7 @@ fn a_journal_on_a_real_file_system_is_written_read_verified_and_opened_again() {
     let path = directory.path().join("j");
     let Opened { journal, .. } = Journal::open(&path).expect("open");
     assert!(matches!(Journal::open(&path), Err(JournalError::InUse { .. })));
-    let granted = journal.grant(SplitterIncarnation::FIRST, &lost()).expect("grant");
+    let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &lost()).expect("grant");
     let volume = journal.join(&join_request(1, "v", 4096), Label::from_nanos(1)).expect("join");
     journal.attach_base(volume, &replica(directory.path())).expect("attach");
     journal.base_reset(volume).expect("reset");
@@ -68,10 +68,10 @@ fn a_journal_on_a_real_file_system_is_written_read_verified_and_opened_again() {
             if i % 7 == 3 { vec![0; usize::try_from(at.bytes()).expect("small")] } else { data(i * 100 + 1, at) };
         expected[from..from + bytes.len()].copy_from_slice(&bytes);
         let body = laying.seal().expect("laid");
-        journal.append_many(&[(&body.header, &body.payload)]).expect("append");
+        journal.append_many(granted.session, &[(&body.header, &body.payload)]).expect("append");
     }
     let check = |reader: &Reader| {
-        let image = reader.image(reader.resolve(&Point::Latest).expect("latest")).expect("image");
+        let image = reader.image(reader.resolve(&Point::Latest, false).expect("latest")).expect("image");
         let mut bytes = vec![1; expected.len()];
         image.read(volume, extent(0, 4096), &mut bytes).expect("read");
         assert!(bytes == expected);
@@ -105,7 +105,7 @@ fn a_replica_that_was_cut_short_is_refused_and_everything_else_is_served() {
     let directory = made();
     let path = directory.path().join("j");
     let Opened { journal, .. } = Journal::open(&path).expect("open");
-    let granted = journal.grant(SplitterIncarnation::FIRST, &lost()).expect("grant");
+    let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &lost()).expect("grant");
     let volume = journal.join(&join_request(1, "v", 64), Label::from_nanos(1)).expect("join");
     journal.attach_base(volume, &replica(directory.path())).expect("the file of one that joins is extended");
     assert_eq!(fs::metadata(replica(directory.path())).expect("meta").len(), 64 * 512);
@@ -114,7 +114,7 @@ fn a_replica_that_was_cut_short_is_refused_and_everything_else_is_served() {
     let mut laying = Laying::new(ID, granted.session, granted.expected, granted.label);
     laying.write(volume, extent(40, 8), data(1, extent(40, 8)));
     let body = laying.seal().expect("laid");
-    journal.append_many(&[(&body.header, &body.payload)]).expect("append");
+    journal.append_many(granted.session, &[(&body.header, &body.payload)]).expect("append");
     journal.close().expect("close");
 
     let file = fs::OpenOptions::new().write(true).open(replica(directory.path())).expect("replica");
@@ -123,7 +123,7 @@ fn a_replica_that_was_cut_short_is_refused_and_everything_else_is_served() {
     let error = journal.attach_base(volume, &replica(directory.path())).expect_err("cut short");
     assert!(error.to_string().contains("cut short"), "{error}");
     assert_eq!(fs::metadata(replica(directory.path())).expect("meta").len(), 16 * 512, "it stays as it is");
-    let image = journal.image(journal.resolve(&Point::Latest).expect("latest")).expect("image");
+    let image = journal.image(journal.resolve(&Point::Latest, false).expect("latest")).expect("image");
     let mut bytes = vec![1; 8 * 512];
     image.read(volume, extent(40, 8), &mut bytes).expect("the log is served");
     assert!(bytes == data(1, extent(40, 8)));
@@ -138,7 +138,7 @@ fn a_replica_that_was_cut_short_is_refused_and_everything_else_is_served() {
 fn readers_never_see_a_torn_or_a_later_image_while_records_are_appended() {
     let directory = made();
     let Opened { journal, .. } = Journal::open(&directory.path().join("j")).expect("open");
-    let granted = journal.grant(SplitterIncarnation::FIRST, &lost()).expect("grant");
+    let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &lost()).expect("grant");
     let volume = journal.join(&join_request(1, "v", 64), Label::from_nanos(1)).expect("join");
     journal.attach_base(volume, &replica(directory.path())).expect("attach");
     journal.joined(volume, Label::from_nanos(2)).expect("joined");
@@ -148,7 +148,7 @@ fn readers_never_see_a_torn_or_a_later_image_while_records_are_appended() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let head = journal.resolve(&Point::Latest).expect("latest");
+                    let head = journal.resolve(&Point::Latest, false).expect("latest");
                     let image = journal.image(head).expect("image");
                     let mut bytes = vec![0; 64 * 512];
                     image.read(volume, extent(0, 64), &mut bytes).expect("read");
@@ -163,7 +163,7 @@ fn readers_never_see_a_torn_or_a_later_image_while_records_are_appended() {
         for n in 1..200u64 {
             laying.write(volume, extent(0, 64), data(n * 1000, extent(0, 64)));
             let body = laying.seal().expect("laid");
-            journal.append_many(&[(&body.header, &body.payload)]).expect("append");
+            journal.append_many(granted.session, &[(&body.header, &body.payload)]).expect("append");
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -96,3 +96,17 @@ fn what_is_written_today_is_the_first_format_still() {
         assert!(differs.is_none() && kept.len() == bytes.len(), "{name} differs at {differs:?}: is this a new format?");
     }
 }
+
+/// With `UNDISK_FREEZE=write` the missing ones are written: for a new version of a format only.
+#[test]
+fn every_frozen_file_is_there() {
+    let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");
+    for (name, bytes) in common::fixture::build() {
+        let path = kept().join(&name);
+        if freeze && !path.exists() {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
+            fs::write(&path, bytes).expect("write the file");
+        }
+        assert!(path.exists(), "{} is missing", path.display());
+    }
+}

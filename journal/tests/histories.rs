@@ -92,9 +92,9 @@ fn history(seed: u64) -> u64 {
         }
     }
     assert!(group.send());
-    let oldest = group.journal.resolve(&Point::Oldest).expect("a window");
+    let oldest = group.journal.resolve(&Point::Oldest, false).expect("a window");
     group.check(oldest);
-    group.check(group.journal.resolve(&Point::Latest).expect("a window"));
+    group.check(group.journal.resolve(&Point::Latest, false).expect("a window"));
     let span = group.head().get() - oldest.get() + 1;
     for _ in 0..25 {
         group.check(at(oldest.get() + rng.below(span)));

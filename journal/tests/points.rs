@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Group, at, extent, lost};
+use common::{Group, SPLITTER, at, extent, lost};
 use journal::{GapCause, MarkKind, PointError};
 use record::conversation::Continuation;
 use record::op::Op;
@@ -10,7 +10,7 @@ use record::point::Point;
 use record::position::{Label, Position, Session};
 
 fn resolve(group: &Group, point: &Point) -> Result<Position, PointError> {
-    group.journal.resolve(point)
+    group.journal.resolve(point, false)
 }
 
 fn label_of(group: &Group, position: Position) -> Label {
@@ -182,6 +182,7 @@ fn nothing_is_offered_from_a_failed_write_to_its_rereading() {
     let granted = group
         .journal
         .grant(
+            SPLITTER,
             group.splitter,
             &Continuation::Same { session: group.session, laid: group.laying.next(), released: group.laying.next() },
         )

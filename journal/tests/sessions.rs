@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Group, ID, at, create, extent, join_request, lost};
+use common::{Group, ID, SPLITTER, at, create, extent, join_request, lost};
 use journal::{AppendError, JournalError, Opened};
 use kit::disk::On;
 use kit::{Laying, SimDisk};
@@ -30,7 +30,7 @@ fn chunk(group: &mut Group, start: u64) -> record::build::BodyBytes {
 
 fn append(group: &Group, bodies: &[&record::build::BodyBytes]) -> Result<journal::Watermarks, AppendError> {
     let chunks: Vec<(&[u8], &[u8])> = bodies.iter().map(|b| (&b.header[..], &b.payload[..])).collect();
-    group.journal.append_many(&chunks)
+    group.journal.append_many(group.session, &chunks)
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn what_stands_in_front_of_a_refused_chunk_is_appended() {
     b.payload[5] ^= 1;
     let refused = append(&group, &[&a, &b, &c]);
     assert!(matches!(refused, Err(AppendError::PayloadChecksum { index: 1, seq: s }) if s == seq(2)), "{refused:?}");
-    assert_eq!(group.journal.watermarks().expect("a session").durable, seq(2));
+    assert_eq!(group.journal.watermarks(group.session).expect("a session").durable, seq(2));
     b.payload[5] ^= 1;
     assert_eq!(append(&group, &[&a, &b, &c]).expect("again").durable, seq(4));
 }
@@ -74,7 +74,7 @@ fn committed_follows_when_a_later_chunk_names_it() {
     assert_eq!((first.received, first.durable, first.committed), (seq(2), seq(2), seq(1)));
     let second = append(&group, &[&b]).expect("append");
     assert_eq!((second.durable, second.committed), (seq(3), seq(2)));
-    let named = group.journal.commit_idle().expect("commit").expect("a session");
+    let named = group.journal.commit_idle().expect("commit")[0];
     assert_eq!((named.durable, named.committed), (seq(3), seq(3)));
     // Nothing is owed any more: nothing is written.
     let head = group.head();
@@ -83,8 +83,9 @@ fn committed_follows_when_a_later_chunk_names_it() {
     // After opening again everything that is there is committed.
     let c = chunk(&mut group, 2);
     append(&group, &[&c]).expect("append");
+    let session = group.session;
     let (group, _) = Group::open(group.disk.killed(), group.volumes.clone()).expect("open");
-    let marks = group.journal.watermarks().expect("a session");
+    let marks = group.journal.watermarks(session).expect("a session");
     assert_eq!((marks.durable, marks.committed), (seq(4), seq(4)));
 }
 
@@ -93,13 +94,13 @@ fn an_older_session_and_an_older_life_are_fenced_for_ever() {
     let mut group = Group::new(&[40]);
     let old = chunk(&mut group, 0);
     let old_session = group.session;
-    let fresh = group.journal.grant(life(5), &lost()).expect("grant");
+    let fresh = group.journal.grant(SPLITTER, life(5), &lost()).expect("grant");
     assert!(fresh.fresh && fresh.session > old_session && fresh.expected == seq(1));
     assert!(!fresh.consistent, "what the first session had is not known to be all here");
     for _ in 0..2 {
         let refused = append(&group, &[&old]);
         assert!(matches!(refused, Err(AppendError::Fenced { session, .. }) if session == old_session), "{refused:?}");
-        let stale = group.journal.grant(life(4), &lost());
+        let stale = group.journal.grant(SPLITTER, life(4), &lost());
         assert!(matches!(stale, Err(JournalError::StaleSplitter { seen, .. }) if seen == life(5)), "{stale:?}");
         // And so after opening again.
         let volumes = group.volumes.clone();
@@ -120,17 +121,17 @@ fn a_splitter_that_comes_back_goes_on_in_its_session_and_its_new_life_is_kept() 
     let same =
         |laid, released| Continuation::Same { session: Session::new(1), laid: seq(laid), released: seq(released) };
     let head = group.head();
-    let again = group.journal.grant(life(1), &same(5, 1)).expect("grant");
+    let again = group.journal.grant(SPLITTER, life(1), &same(5, 1)).expect("grant");
     assert!(!again.fresh && again.consistent && again.expected == seq(2));
     assert_eq!(group.head(), head, "nothing new, nothing recorded");
-    let next_life = group.journal.grant(life(2), &same(2, 2)).expect("grant");
+    let next_life = group.journal.grant(SPLITTER, life(2), &same(2, 2)).expect("grant");
     assert!(!next_life.fresh && next_life.consistent);
     assert_eq!(group.head(), head.plus(1), "the new life is recorded");
     let (group, _) = Group::open(group.disk.killed(), group.volumes.clone()).expect("open");
-    assert!(group.journal.grant(life(1), &same(5, 1)).is_err(), "the old life stays fenced");
+    assert!(group.journal.grant(SPLITTER, life(1), &same(5, 1)).is_err(), "the old life stays fenced");
     // Released more than the journal has, or laid less: it is not the same stream.
     for (laid, released) in [(9, 3), (1, 1)] {
-        let granted = group.journal.grant(life(2), &same(laid, released)).expect("grant");
+        let granted = group.journal.grant(SPLITTER, life(2), &same(laid, released)).expect("grant");
         assert!(granted.fresh && !granted.consistent, "{laid} {released}");
     }
 }
@@ -145,7 +146,7 @@ fn a_clean_stop_is_continued_without_a_gap_only_if_nothing_is_missing() {
         let (group, report) = Group::open(group.disk.killed(), group.volumes.clone()).expect("open");
         assert!(report.clean);
         let after = Continuation::CleanAfter { session: Session::new(1), next: seq(next) };
-        let granted = group.journal.grant(life(2), &after).expect("grant");
+        let granted = group.journal.grant(SPLITTER, life(2), &after).expect("grant");
         assert!(granted.fresh && granted.session == Session::new(2) && granted.expected == seq(1));
         assert_eq!(granted.consistent, clean);
         assert_eq!(group.journal.status().needs_resync, !clean);
@@ -163,7 +164,7 @@ fn a_lost_session_takes_no_more_and_only_a_later_one_can_close_its_gap() {
     assert_eq!(group.head(), head);
     assert!(matches!(append(&group, &[&b]), Err(AppendError::Fenced { .. })));
     let same = Continuation::Same { session: group.session, laid: seq(9), released: seq(1) };
-    let granted = group.journal.grant(life(1), &same).expect("grant");
+    let granted = group.journal.grant(SPLITTER, life(1), &same).expect("grant");
     assert!(granted.fresh && !granted.consistent, "a lost session is not continued");
 }
 
@@ -252,7 +253,7 @@ fn a_failed_write_poisons_the_tail_says_so_and_everything_stays_readable() {
         let error = append(&group, &[&group.outbox[0].body]).expect_err("poisoned");
         assert!(matches!(error, AppendError::Journal(JournalError::Poisoned { .. })), "{error}");
         assert!(matches!(group.journal.commit_idle(), Err(JournalError::Poisoned { .. })));
-        assert!(matches!(group.journal.grant(life(1), &lost()), Err(JournalError::Poisoned { .. })));
+        assert!(matches!(group.journal.grant(SPLITTER, life(1), &lost()), Err(JournalError::Poisoned { .. })));
     }
     assert!(group.journal.status().poisoned.is_some());
     assert!(group.journal.close().is_err(), "a poisoned tail is not closed as clean");
@@ -390,10 +391,10 @@ fn a_journal_on_a_full_disk_opens_for_reading_and_goes_on_when_there_is_room() {
     assert_eq!(group.head(), group.reference.head());
     group.check_all(at(1));
     let same = Continuation::Same { session, laid: seq(1000), released: seq(1) };
-    assert!(matches!(group.journal.grant(life(2), &same), Err(JournalError::NoSpace { .. })));
-    assert!(matches!(group.journal.commit_idle(), Ok(Some(_))), "nothing is owed");
+    assert!(matches!(group.journal.grant(SPLITTER, life(2), &same), Err(JournalError::NoSpace { .. })));
+    assert!(group.journal.commit_idle().is_ok(), "nothing is owed");
     group.disk.set_capacity(None);
-    let granted = group.journal.grant(life(2), &same).expect("grant");
+    let granted = group.journal.grant(SPLITTER, life(2), &same).expect("grant");
     assert!(granted.consistent && !granted.fresh);
     assert_eq!(group.head(), group.reference.head().plus(2), "RECOVERY first, then the grant");
     group.catch_up();

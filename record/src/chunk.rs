@@ -165,7 +165,8 @@ pub(crate) fn check_shape(
         | Op::Recovery
         | Op::Commit
         | Op::SessionGranted
-        | Op::SessionLost => payload_bytes <= NOTE_BYTES_MAX,
+        | Op::SessionLost
+        | Op::Barrier => payload_bytes <= NOTE_BYTES_MAX,
     };
     if fits { Ok(()) } else { Err(BodyError::Malformed("payload length does not fit the operation")) }
 }

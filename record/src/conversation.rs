@@ -14,13 +14,15 @@ mod wire;
 use crate::chunk::{HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::digest::Digest;
 use crate::geometry::{BLOCK_BYTES, Extent};
-use crate::ids::{GroupId, Incarnation, JournalId, VolumeId};
+use crate::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use crate::member::NAME_BYTES_MAX;
 use crate::position::{Label, Session, SplitterIncarnation, StreamSeq};
+use crate::streams::STREAMS_MAX;
 use wire::Wire;
 
-/// Version of the conversation. 1: the first; 2: OPEN says what the dirty maps rely on; VERIFY_READ and VERIFY_HASH.
-pub const VERSION: u16 = 2;
+/// Version of the conversation. 1: the first; 2: OPEN says what the dirty maps rely on; VERIFY_READ and VERIFY_HASH;
+/// 3: OPEN says which splitter speaks; barriers.
+pub const VERSION: u16 = 3;
 /// Bytes in front of a frame's body.
 pub const FRAME_HEAD_BYTES: usize = 8;
 /// Longest body of a frame, in bytes; a longer one ends the connection before anything is allocated.
@@ -77,8 +79,12 @@ wire_enum! {
             version: u16,
             /// The group.
             group: GroupId,
-            /// The splitter's life; lower ones than seen before are refused.
-            splitter: SplitterIncarnation,
+            /// The splitter.
+            splitter: SplitterId,
+            /// What people call it.
+            name: String,
+            /// Its life; lower ones of the same splitter than seen before are refused.
+            life: SplitterIncarnation,
             /// What it knows of its stream.
             continuation: Continuation,
             /// The outbox file that chunks are read from.
@@ -182,6 +188,20 @@ wire_enum! {
             extent: Extent,
             /// The number behind the last record that the image has.
             at: StreamSeq,
+        }
+        /// No new request gets a number, until the barrier is released.
+        Quiesced = 17 {
+            /// The barrier.
+            barrier: u64,
+            /// The newest label of the stream.
+            label: Label,
+        }
+        /// The barrier cannot be placed here, or was not held without interruption.
+        BarrierRefused = 18 {
+            /// The barrier.
+            barrier: u64,
+            /// Why.
+            reason: String,
         }
     }
 }
@@ -317,6 +337,8 @@ wire_enum! {
             ticket: u64,
             /// The bookmark's name.
             name: String,
+            /// The barrier that holds the hosts already, and is the bookmark; without one it is to be laid.
+            barrier: Option<u64>,
         }
         /// The rollback will not happen: go on.
         RollbackAbort = 9 {
@@ -363,6 +385,31 @@ wire_enum! {
             /// Why it cannot be read; empty when it can.
             trouble: String,
         }
+        /// Give no new request a number, for so long at most, and say when that is so.
+        Quiesce = 16 {
+            /// The barrier.
+            barrier: u64,
+            /// How long hosts may be held from now on, in milliseconds; then they go on, and the barrier has failed.
+            hold_ms: u32,
+        }
+        /// Every splitter holds: lay this splitter's part.
+        PlaceBarrier = 17 {
+            /// The barrier.
+            barrier: u64,
+            /// The request that it answers; 0 for none.
+            ticket: u64,
+            /// The sessions that take part.
+            sessions: Vec<Session>,
+            /// The bookmark that the point gets; empty for none.
+            name: String,
+            /// The newest label of all streams: the part's is above it.
+            label: Label,
+        }
+        /// The barrier is in the journal, or has failed: go on.
+        Release = 18 {
+            /// The barrier.
+            barrier: u64,
+        }
         /// Instead of a grant: the journal does not hold what the dirty maps rely on. Every region has to be made dirty,
         /// durably, before the splitter opens again (PROTOCOL R14).
         Forget = 15 {}
@@ -401,6 +448,8 @@ impl ToAppliance {
             | Self::RollbackRefused { .. }
             | Self::RestoreDone { .. }
             | Self::Lost { .. }
+            | Self::Quiesced { .. }
+            | Self::BarrierRefused { .. }
             | Self::Close {}
             | Self::Alive {} => true,
         }
@@ -411,8 +460,13 @@ impl ToSplitter {
     /// Whether the fields fit each other; asserted before a message is sent, checked when one arrives.
     fn is_sound(&self) -> bool {
         match self {
-            Self::LayBookmark { name, ticket: _ } | Self::RollbackPrepare { name, id: _, ticket: _ } => {
+            Self::LayBookmark { name, ticket: _ } | Self::RollbackPrepare { name, id: _, ticket: _, barrier: _ } => {
                 name.len() <= NAME_BYTES_MAX
+            }
+            Self::PlaceBarrier { sessions, name, barrier: _, ticket: _, label: _ } => {
+                name.len() <= NAME_BYTES_MAX
+                    && (2..=STREAMS_MAX).contains(&sessions.len())
+                    && sessions.windows(2).all(|pair| pair[0] < pair[1])
             }
             Self::Restore { extents, id: _, last: _ } => extents.len() <= RESTORE_EXTENTS_MAX,
             Self::RestoreData { extent, pieces, trouble, volume: _ } => {
@@ -431,6 +485,8 @@ impl ToSplitter {
             | Self::Joined { .. }
             | Self::RollbackAbort { .. }
             | Self::Members { .. }
+            | Self::Quiesce { .. }
+            | Self::Release { .. }
             | Self::Forget {}
             | Self::Alive {} => true,
         }

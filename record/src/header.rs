@@ -8,7 +8,8 @@ use crate::checksum::Salt;
 use crate::chunk::{HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, u32_at, u64_at};
 use crate::geometry::BLOCK_BYTES;
 use crate::ids::JournalId;
-use crate::position::{ChunkNumber, JournalEpoch, Label, Position, Session, StreamSeq};
+use crate::position::{ChunkNumber, JournalEpoch, Label, Position};
+use crate::streams::{STREAMS_BYTES, Streams};
 
 /// First bytes of a journal header.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"UDJC");
@@ -19,7 +20,8 @@ pub const HEADER_BYTES: usize = BLOCK_BYTES;
 
 const CRC_AT: usize = HEADER_BYTES - 4;
 /// First byte behind the last field: from here to the checksum it is zeros.
-const FIELDS_END: usize = 116;
+const FIELDS_END: usize = STREAMS_AT + STREAMS_BYTES;
+const STREAMS_AT: usize = 104;
 
 /// What stands in front of a chunk body on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,10 +46,8 @@ pub struct ChunkHeader {
     pub payload_len: u32,
     /// The digest of the body.
     pub body_digest: u32,
-    /// The newest session granted when it was written; 0 for none.
-    pub session: Session,
-    /// The stream number that the journal expects next in that session.
-    pub next_seq: StreamSeq,
+    /// The newest session of each splitter once this chunk is in, and what it expects next.
+    pub streams: Streams,
     /// The largest label in the journal up to and with this chunk.
     pub label: Label,
     /// Where it stands: bytes from the start of its segment.
@@ -72,11 +72,10 @@ impl ChunkHeader {
         out[68..72].copy_from_slice(&self.body_header_len.to_le_bytes());
         out[72..76].copy_from_slice(&self.payload_len.to_le_bytes());
         out[76..80].copy_from_slice(&self.body_digest.to_le_bytes());
-        out[80..88].copy_from_slice(&self.session.get().to_le_bytes());
-        out[88..96].copy_from_slice(&self.next_seq.get().to_le_bytes());
-        out[96..104].copy_from_slice(&self.label.nanos().to_le_bytes());
-        out[104..112].copy_from_slice(&self.offset.to_le_bytes());
-        out[112..116].copy_from_slice(&self.segment.to_le_bytes());
+        out[80..88].copy_from_slice(&self.label.nanos().to_le_bytes());
+        out[88..96].copy_from_slice(&self.offset.to_le_bytes());
+        out[96..100].copy_from_slice(&self.segment.to_le_bytes());
+        out[STREAMS_AT..FIELDS_END].copy_from_slice(&self.streams.encode());
         let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         (out, crc)
@@ -104,11 +103,10 @@ impl ChunkHeader {
             body_header_len: u32_at(bytes, 68),
             payload_len: u32_at(bytes, 72),
             body_digest: u32_at(bytes, 76),
-            session: Session::new(u64_at(bytes, 80)),
-            next_seq: StreamSeq::new(u64_at(bytes, 88)),
-            label: Label::from_nanos(u64_at(bytes, 96)),
-            offset: u64_at(bytes, 104),
-            segment: u32_at(bytes, 112),
+            streams: Streams::decode(&bytes[STREAMS_AT..])?,
+            label: Label::from_nanos(u64_at(bytes, 80)),
+            offset: u64_at(bytes, 88),
+            segment: u32_at(bytes, 96),
         };
         let sane = header.body_header_len as usize <= HEADER_BYTES_MAX
             && header.payload_len as usize <= PAYLOAD_BYTES_MAX
@@ -118,6 +116,7 @@ impl ChunkHeader {
             && header.first_position <= header.next_position
             && header.committed < header.number
             && bytes[6..8] == [0, 0]
+            && bytes[100..STREAMS_AT] == [0; 4]
             && bytes[FIELDS_END..CRC_AT].iter().all(|b| *b == 0);
         sane.then_some((header, crc))
     }

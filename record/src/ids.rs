@@ -67,6 +67,11 @@ uuid_like!(
     JournalId
 );
 uuid_like!(
+    /// A splitter, for ever: the one whose state folder holds this id. Its stream is its own, beside those of other
+    /// splitters that serve volumes of the same group.
+    SplitterId
+);
+uuid_like!(
     /// One life of a host's memory (`/proc/sys/kernel/random/boot_id`): an outbox of another boot is not ours.
     BootId
 );

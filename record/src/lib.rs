@@ -18,3 +18,4 @@ pub mod member;
 pub mod op;
 pub mod point;
 pub mod position;
+pub mod streams;

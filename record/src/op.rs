@@ -45,11 +45,13 @@ pub enum Op {
     SessionGranted = 17,
     /// A session ended before it was consistent, or lost records: points behind it are refused until a resync.
     SessionLost = 18,
+    /// A splitter's part of a point across several splitters (payload: which barrier, and who takes part).
+    Barrier = 34,
 }
 
-/// Numbers kept for operations of later releases: key-value 32, branch 33, barrier 34, delta set 35, peer epoch 36,
+/// Numbers kept for operations of later releases: key-value 32, branch 33, delta set 35, peer epoch 36,
 /// grow 37, shrink 38, UNDO 39, intent 40, piece done 41, move done 42.
-pub const RESERVED: std::ops::RangeInclusive<u8> = 32..=42;
+pub const RESERVED: [u8; 10] = [32, 33, 35, 36, 37, 38, 39, 40, 41, 42];
 
 impl Op {
     /// The operation of this number; `None` for one that this release does not know.
@@ -73,6 +75,7 @@ impl Op {
             16 => Self::Commit,
             17 => Self::SessionGranted,
             18 => Self::SessionLost,
+            34 => Self::Barrier,
             _ => return None,
         })
     }
@@ -99,7 +102,8 @@ impl Op {
             | Self::Recovery
             | Self::Commit
             | Self::SessionGranted
-            | Self::SessionLost => false,
+            | Self::SessionLost
+            | Self::Barrier => false,
         }
     }
 }
@@ -125,6 +129,7 @@ impl fmt::Display for Op {
             Self::Commit => "COMMIT",
             Self::SessionGranted => "SESSION_GRANTED",
             Self::SessionLost => "SESSION_LOST",
+            Self::Barrier => "BARRIER",
         })
     }
 }

@@ -36,7 +36,8 @@ fn a_chunk_of_version_1_is_read() {
     let (area, payload) = bytes[HEADER_BYTES..].split_at(header.body_header_len as usize);
     let body = Body::decode(area, samples::JOURNAL).expect("a chunk body of version 1");
     assert_eq!(body.digest, header.body_digest);
-    assert_eq!(body.next_seq(), header.next_seq);
+    let stream = header.streams.with_session(body.header.session).expect("the chunk's own session");
+    assert_eq!(body.next_seq(), stream.next);
     let records = samples::records();
     assert_eq!(body.records.len(), records.len());
     for (record, (descriptor, data)) in body.records.iter().zip(records) {
@@ -58,8 +59,8 @@ fn a_chunk_is_written_as_version_1() {
 fn messages<M: Message>(mut bytes: &[u8]) -> Vec<M> {
     let mut messages = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() {
-        let (len, crc) = frame_head(*head).expect("a head of version 2");
-        messages.push(M::decode(&rest[..len], crc).expect("a message of version 2"));
+        let (len, crc) = frame_head(*head).expect("a head of version 3");
+        messages.push(M::decode(&rest[..len], crc).expect("a message of version 3"));
         bytes = &rest[len..];
     }
     assert!(bytes.is_empty());
@@ -71,11 +72,11 @@ fn frames<M: Message>(messages: &[M]) -> Vec<u8> {
 }
 
 #[test]
-fn the_conversation_of_version_2_is_read_and_written() {
-    let bytes = read("conversation-v2/to-appliance.bin");
+fn the_conversation_of_version_3_is_read_and_written() {
+    let bytes = read("conversation-v3/to-appliance.bin");
     assert_eq!(messages::<record::conversation::ToAppliance>(&bytes), samples::to_appliance());
     assert!(frames(&samples::to_appliance()) == bytes);
-    let bytes = read("conversation-v2/to-splitter.bin");
+    let bytes = read("conversation-v3/to-splitter.bin");
     assert_eq!(messages::<record::conversation::ToSplitter>(&bytes), samples::to_splitter());
     assert!(frames(&samples::to_splitter()) == bytes);
 }
@@ -86,8 +87,8 @@ fn every_frozen_file_is_there() {
     let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");
     let files = [
         ("chunk-v1/chunk.bin", chunk()),
-        ("conversation-v2/to-appliance.bin", frames(&samples::to_appliance())),
-        ("conversation-v2/to-splitter.bin", frames(&samples::to_splitter())),
+        ("conversation-v3/to-appliance.bin", frames(&samples::to_appliance())),
+        ("conversation-v3/to-splitter.bin", frames(&samples::to_splitter())),
     ];
     for (name, bytes) in files {
         let path = frozen(name);

@@ -54,11 +54,15 @@ fn the_journal_header_is_as_the_page_says() {
     assert_eq!(number(header, 64, 4), 0x0bad_cafe, "previous");
     assert_eq!(small(header, 68, 4) + small(header, 72, 4) + 4096, chunk.len(), "the lengths");
     assert_eq!(number(header, 76, 4), number(&chunk, 4096 + 124, 4), "body_digest");
-    assert_eq!(number(header, 80, 8), 5, "session");
-    assert_eq!(number(header, 88, 8), 100 + number(&chunk, 4096 + 40, 4), "next_seq");
-    assert_eq!(number(header, 96, 8), 1_795_341_600_000_000_020, "label");
-    assert_eq!((number(header, 104, 8), number(header, 112, 4)), (1 << 20, 2), "offset and segment");
-    assert!(header[116..4092].iter().all(|b| *b == 0), "reserved");
+    assert_eq!(number(header, 80, 8), 1_795_341_600_000_000_020, "label");
+    assert_eq!((number(header, 88, 8), number(header, 96, 4)), (1 << 20, 2), "offset and segment");
+    assert_eq!(number(header, 104, 8), 2, "streams");
+    assert_eq!(&header[112..128], b"another splitter", "the first by its id");
+    assert_eq!((number(header, 128, 8), number(header, 136, 8)), (4, 7), "session and next_seq");
+    assert_eq!(&header[144..160], b"the splitter, a.");
+    assert_eq!(number(header, 160, 8), 5, "session");
+    assert_eq!(number(header, 168, 8), 100 + number(&chunk, 4096 + 40, 4), "next_seq");
+    assert!(header[100..104].iter().chain(&header[176..4092]).all(|b| *b == 0), "reserved");
     assert_eq!(number(header, 4092, 4), u64::from(crc(&header[..4092]) ^ crc(JOURNAL)), "checksum");
 }
 
@@ -102,7 +106,7 @@ fn the_body_is_as_the_page_says() {
         ops.push(descriptor[0]);
     }
     assert_eq!(crc_at, 128 + 48 * records + 4 * crcs, "every checksum was used");
-    for op in 1..=18 {
+    for op in (1..=18).chain([34]) {
         assert!(ops.contains(&op), "the frozen chunk has operation {op}");
     }
 }

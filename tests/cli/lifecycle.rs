@@ -86,6 +86,8 @@ fn splitter(request: &SplitterRequest, paths: &Paths) -> Result<Answer, ControlE
             Ok(Answer::Splitter(SplitterStatus {
                 pid: std::process::id(),
                 version: "0".into(),
+                id: String::new(),
+                name: "main".into(),
                 volumes: device.iter().map(|device| volume(device)).collect(),
                 groups: Vec::new(),
             }))

@@ -99,7 +99,14 @@ fn side() -> SplitterGroup {
 }
 
 fn splitter() -> SplitterStatus {
-    SplitterStatus { pid: 4711, version: "0.1.0".into(), volumes: vec![web(), db()], groups: vec![side()] }
+    SplitterStatus {
+        pid: 4711,
+        version: "0.1.0".into(),
+        id: id(9),
+        name: "main".into(),
+        volumes: vec![web(), db()],
+        groups: vec![side()],
+    }
 }
 
 const WINDOW: Window = Window { oldest: 1, oldest_ns: TEN, newest: 532, newest_ns: TEN + 300 * SECOND };
@@ -111,6 +118,8 @@ fn member(name: &str, number: u8, bytes: u64, joined: bool) -> MemberStatus {
         incarnation: number.into(),
         bytes,
         joined,
+        splitter: "main".into(),
+        splitter_id: id(9),
         replica: format!("/var/lib/undisk/appliance/web/{name}.replica").into(),
     }
 }
@@ -129,6 +138,7 @@ fn group() -> GroupStatus {
         journal_bytes: 30 * MIB,
         gaps: 1,
         gap: Some(gap()),
+        barriers_only: false,
     }
 }
 
@@ -146,6 +156,7 @@ fn fresh_group(name: &str) -> GroupStatus {
         journal_bytes: 8 * MIB,
         gaps: 0,
         gap: None,
+        barriers_only: false,
     }
 }
 
@@ -246,6 +257,7 @@ fn timeline() -> Timeline {
     Timeline {
         group: "web".into(),
         window: Some(WINDOW),
+        barriers_only: false,
         gaps: vec![gap(), open_gap()],
         marks: vec![mark(1, 0, "joined", "web"), mark(90, 40, "bookmark", "morning"), mark(217, 120, "flush", "")],
         bookmarks: vec![morning()],
@@ -438,7 +450,7 @@ pub fn well_appliance(request: ApplianceRequest) -> Result<Answer, ControlError>
             known(&group)?;
             Ok(Answer::Points(timeline()))
         }
-        ApplianceRequest::ImageOpen { group, point, rw, volume } => {
+        ApplianceRequest::ImageOpen { group, point, rw, volume, any_point: _ } => {
             known(&group)?;
             resolve(&point)?;
             let images = vec![image("db", 929, rw), image("web", 930, rw)];
@@ -451,7 +463,7 @@ pub fn well_appliance(request: ApplianceRequest) -> Result<Answer, ControlError>
             Err(ControlError::not_found("no image is open at /dev/ublkb77").hint("undisk image list"))
         }
         ApplianceRequest::ImageClose { .. } => Ok(done(Outcome::Changed, "1 image is closed")),
-        ApplianceRequest::RollbackPlan { group, point } => {
+        ApplianceRequest::RollbackPlan { group, point, any_point: _ } => {
             known(&group)?;
             resolve(&point)?;
             Ok(Answer::RollbackPlan(plan()))

@@ -5,12 +5,11 @@
 
 use crate::catalog::{Catalog, GroupRow};
 use crate::clock::Source;
-use crate::group::Group;
+use crate::group::{Group, Identity};
 use crate::outbox::{Adopted, Mode, Outbox};
 use crate::stream::{Hold, Stream};
 use record::fault::{Bug, bug};
 use record::ids::{GroupId, JournalId};
-use record::position::SplitterIncarnation;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -32,7 +31,7 @@ pub fn begin(
     row: &GroupRow,
     id: GroupId,
     journal: JournalId,
-    life: SplitterIncarnation,
+    me: Identity,
     (outbox, adopted): (Outbox, Option<Adopted>),
     left: Left,
     catalog: Arc<Catalog>,
@@ -50,7 +49,7 @@ pub fn begin(
         stream.mark(&reason);
     }
     let clean = if stream.mode().0 == Mode::Marking { None } else { clean };
-    let group = Group::new(&row.name, id, journal, life, stream, clean, row.rollback, catalog);
+    let group = Group::new(&row.name, id, journal, me, stream, clean, row.rollback, catalog);
     for (volume, extent) in adopted.iter().flat_map(|adopted| &adopted.failed).filter(|_| !bug(Bug::ForgetReread)) {
         if !group.jobs.push_reread(*volume, *extent) {
             group.stream.mark("too many writes to a backing failed");

@@ -5,7 +5,7 @@
 
 use crate::backing::Fingerprint;
 use crate::policy::{Policy, Settings};
-use record::ids::GroupId;
+use record::ids::{GroupId, SplitterId};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
@@ -237,6 +237,22 @@ impl Catalog {
         let mut row = self.group(id)?;
         change(&mut row);
         self.put_group(&row)
+    }
+
+    /// The splitter's id: made with the catalog, stored before it is used, the same for ever.
+    pub fn splitter_id(&self) -> Result<SplitterId, CatalogError> {
+        let (high, low) = self.commit(|transaction| {
+            let mut table = transaction.open_table(SPLITTER)?;
+            let stored = |key| Ok::<_, redb::Error>(table.get(key)?.map(|half| half.value()));
+            if let (Some(high), Some(low)) = (stored("id-high")?, stored("id-low")?) {
+                return Ok((high, low));
+            }
+            let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+            table.insert("id-high", high)?;
+            table.insert("id-low", low)?;
+            Ok((high, low))
+        })?;
+        Ok(SplitterId::from_bytes(uuid::Uuid::from_u64_pair(high, low).into_bytes()))
     }
 
     /// A number for this life of the splitter, higher than every one before, stored before it is used.

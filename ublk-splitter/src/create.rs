@@ -253,6 +253,8 @@ impl Splitter {
             name: name.to_owned(),
             sectors: backing.size().get(),
             block_bytes: backing.block().bytes(),
+            splitter_id: self.me.id.to_string(),
+            splitter: self.me.name.clone(),
             replica: ask.replica.clone(),
             dry_run: ask.dry_run,
         };

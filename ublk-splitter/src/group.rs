@@ -17,7 +17,7 @@ use control::events::{EventKind, News};
 use control::size::Size;
 use record::conversation::{Message as _, Piece, ToAppliance};
 use record::geometry::Extent;
-use record::ids::{GroupId, Incarnation, JournalId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
 use record::op::Op;
 use record::position::SplitterIncarnation;
 use std::collections::BTreeMap;
@@ -58,6 +58,17 @@ struct Link {
     writer: Option<Box<dyn Wire>>,
 }
 
+/// Which splitter this is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its id, for ever.
+    pub id: SplitterId,
+    /// What people call it.
+    pub name: String,
+    /// The life of this process, for fencing.
+    pub life: SplitterIncarnation,
+}
+
 /// A group on this host.
 #[derive(Debug)]
 pub struct Group {
@@ -67,8 +78,8 @@ pub struct Group {
     pub id: GroupId,
     /// Its journal.
     pub journal: JournalId,
-    /// This process's life, for fencing.
-    pub life: SplitterIncarnation,
+    /// The splitter that this process is.
+    pub me: Identity,
     /// Its stream.
     pub stream: Arc<Stream>,
     /// Its worker's jobs.
@@ -131,7 +142,7 @@ impl Group {
         name: &str,
         id: GroupId,
         journal: JournalId,
-        life: SplitterIncarnation,
+        me: Identity,
         stream: Stream,
         clean: Option<CleanStop>,
         rollback: Option<u64>,
@@ -142,7 +153,7 @@ impl Group {
             name: name.to_owned(),
             id,
             journal,
-            life,
+            me,
             stream: Arc::new(stream),
             jobs: Jobs::default(),
             clean: Mutex::new(clean),
@@ -345,6 +356,8 @@ impl Group {
         link.count += 1;
         link.writer = writer;
         self.granted.store(false, Ordering::Release);
+        // Whoever would release it is not heard any more.
+        self.stream.release_barriers();
         lock(&self.unlinked_since).get_or_insert_with(|| self.stream.now());
         self.stream.set_linked(false);
         link.count

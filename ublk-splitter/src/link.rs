@@ -98,6 +98,24 @@ fn converse(group: &Arc<Group>, stream: UnixStream) -> io::Result<Parting> {
     parting
 }
 
+/// Lets hosts that are held for a barrier go on when their time is up, even while this thread waits for a socket that
+/// the appliance does not read. One thread a barrier, for as long as it holds.
+fn watch_barrier(group: &Group, watched: &mut Option<u64>) {
+    let Some((barrier, left)) = group.stream.barrier_left() else { return };
+    if watched.replace(barrier) == Some(barrier) {
+        return;
+    }
+    let stream = Arc::clone(&group.stream);
+    let watch = std::thread::Builder::new().name("barrier".to_owned()).spawn(move || {
+        std::thread::sleep(left);
+        stream.expire_barrier();
+    });
+    if let Err(error) = watch {
+        tracing::warn!(group = group.name, %error, "cannot watch over a barrier, so it is not placed here");
+        group.stream.release_barrier(barrier);
+    }
+}
+
 fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
     let mut next = || -> io::Result<ToSplitter> {
         let mut head = [0u8; FRAME_HEAD_BYTES];
@@ -129,12 +147,14 @@ fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
 }
 
 fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting> {
+    let mut watched = None;
     loop {
         let (frames, end) = inbox.take();
         for frame in frames {
             if let Some(parting) = talk.take(frame)? {
                 return Ok(parting);
             }
+            watch_barrier(group, &mut watched);
         }
         if let Some(why) = end {
             return Err(io::Error::other(why));

@@ -40,7 +40,7 @@ fn run() -> anyhow::Result<()> {
     }
     let paths = Paths::from_env();
     paths.prepare()?;
-    let _pid = control::pid_file::take(&paths.splitter_pid(None))?;
+    let _pid = control::pid_file::take(&paths.splitter_pid(paths.splitter()))?;
     // Before there is any other thread: asking the driver makes one.
     ublk_device::namespace::own_mount_namespace()?;
     ublk_device::inventory::features()?;
@@ -60,7 +60,7 @@ fn run() -> anyhow::Result<()> {
 }
 
 async fn operate(splitter: &Arc<Splitter>, paths: &Paths) -> anyhow::Result<()> {
-    let listener = ControlListener::bind(&paths.splitter_socket(None))?;
+    let listener = ControlListener::bind(&paths.splitter_socket(paths.splitter()))?;
     let exit = Arc::new(Notify::new());
     let started = {
         let splitter = Arc::clone(splitter);

@@ -8,7 +8,7 @@ use crate::backing::Backing;
 use crate::begin::Left;
 use crate::catalog::{Catalog, CatalogError, GroupRow, VolumeRow};
 use crate::dirty_map::{DirtyMap, Missing};
-use crate::group::Group;
+use crate::group::{Group, Identity};
 use crate::outbox::{Mode, Outbox, Owner, layout};
 use crate::ring_io::{Blocking, block_on};
 use crate::volume::{Counts, Synchronisation, Volume, VolumeService};
@@ -31,6 +31,8 @@ use ublk_device::spec::{DeviceId, DeviceSpec};
 const GRANT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a start waits for a dead predecessor's I/O to drain.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
+/// What the host's own splitter is called: one that has no name.
+const OWN_NAME: &str = "main";
 /// Requests that one queue can hold.
 const DEPTH: u16 = 64;
 
@@ -83,7 +85,7 @@ pub struct Splitter {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) events: Events,
     boot: BootId,
-    life: SplitterIncarnation,
+    pub(crate) me: Identity,
     pub(crate) table: Mutex<Table>,
     /// Held by whoever changes what is served: one change at a time.
     change: Mutex<()>,
@@ -105,7 +107,11 @@ impl Splitter {
         let state = paths.splitter_state();
         control::paths::make_private_dir(&state)?;
         let catalog = Catalog::open(&state)?;
-        let life = SplitterIncarnation::new(catalog.next_life()?);
+        let me = Identity {
+            id: catalog.splitter_id()?,
+            name: paths.splitter().unwrap_or(OWN_NAME).to_owned(),
+            life: SplitterIncarnation::new(catalog.next_life()?),
+        };
         let events = Events::open(&state, "splitter");
         events.tell(News::new(EventKind::Started, format!("release {} started", env!("CARGO_PKG_VERSION"))));
         let mut table = Table::default();
@@ -118,7 +124,7 @@ impl Splitter {
             catalog: Arc::new(catalog),
             events,
             boot: boot_id()?,
-            life,
+            me,
             table: Mutex::new(table),
             change: Mutex::new(()),
             paths,
@@ -320,7 +326,7 @@ impl Splitter {
         let slots = slots.clamp(*layout::SLOTS.start(), *layout::SLOTS.end());
         let outbox = Outbox::open(&self.outbox_path(id), owner, slots, Mode::Waiting)?;
         let catalog = Arc::clone(&self.catalog);
-        let group = begin::begin(row, id, journal, self.life, outbox, left, catalog, clock::of_host);
+        let group = begin::begin(row, id, journal, self.me.clone(), outbox, left, catalog, clock::of_host);
         group.stream.set_events(self.events.clone());
         if let (Mode::Marking, why) = group.stream.mode() {
             group.stream.tell(EventKind::MarkingBegun, format!("since the start: {why}"));

@@ -20,6 +20,8 @@ impl Splitter {
         SplitterStatus {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: self.me.id.to_string(),
+            name: self.me.name.clone(),
             volumes: table.volumes.values().map(|s| volume_status(&table, s)).collect(),
             groups: table.groups.values().map(|r| group_status(&r.group)).collect(),
         }
@@ -35,7 +37,7 @@ pub(crate) fn volume_status(table: &Table, serving: &Serving) -> VolumeStatus {
         (None, _) if serving.device.is_none() => VolumeState::Starting,
         (None, _) if ended => VolumeState::Down { reason: "its device was removed from outside".into() },
         (None, Some(Hold::Restoring)) => VolumeState::Restoring,
-        (None, Some(Hold::Preparing) | None) => VolumeState::Live,
+        (None, Some(Hold::Preparing | Hold::Barrier { .. }) | None) => VolumeState::Live,
     };
     let volume = serving.volume.as_ref();
     let sync = volume.filter(|v| !v.sync.joined.load(Ordering::Acquire)).map(|v| Progress {

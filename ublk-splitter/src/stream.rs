@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 mod answering;
+mod barrier;
 mod inherited;
 mod telling;
 
@@ -103,6 +104,13 @@ pub enum Hold {
     Preparing,
     /// Reads and writes wait: the backing is being brought to the line rolled back to.
     Restoring,
+    /// Writes wait: every splitter of the group is to stand still at once. They go on by themselves after a while.
+    Barrier {
+        /// Which barrier.
+        id: u64,
+        /// When they go on, by the clock that never steps.
+        until_ns: u64,
+    },
 }
 
 /// How far records have come; each the number behind the last one.
@@ -381,7 +389,7 @@ impl Stream {
         descriptor.wall_minus_label_ms = wall_minus_label_ms;
         self.outbox.publish(place, session, descriptor, payload);
         self.publishing.fetch_sub(1, Ordering::AcqRel);
-        let hurry = matches!(entry.op, Op::Flush | Op::Bookmark | Op::ResyncEnd);
+        let hurry = matches!(entry.op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier);
         self.bell.ring(Rings { laid: true, hurry, other: false });
         Some(seq)
     }
@@ -442,7 +450,7 @@ impl Stream {
                 let state = lock(&self.state);
                 match state.hold {
                     Some(Hold::Restoring) => Arc::clone(&self.resumed).notified_owned(),
-                    Some(Hold::Preparing) | None => return,
+                    Some(Hold::Preparing | Hold::Barrier { .. }) | None => return,
                 }
             };
             resumed.await;

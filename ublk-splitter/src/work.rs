@@ -21,6 +21,7 @@ use crate::volume::Volume;
 use record::conversation::VolumeExtent;
 use record::geometry::Extent;
 use record::ids::Incarnation;
+use record::member::BookmarkNote;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -48,8 +49,8 @@ pub enum Job {
     Everything,
     /// Read an extent again whose content is unknown.
     Reread { volume: Incarnation, extent: Extent },
-    /// Quiesce for a rollback.
-    Prepare { id: u64, ticket: u64, name: String },
+    /// Quiesce for a rollback; `held`: hosts are held already, behind a barrier that is the bookmark.
+    Prepare { id: u64, ticket: u64, name: String, held: bool },
     /// The extents that a committed rollback owes are known: bring them in.
     Restore { id: u64, extents: Vec<VolumeExtent> },
     /// End.
@@ -151,7 +152,10 @@ pub async fn run(group: &Group, hands: &impl Hands) {
             Job::Resynchronise => resync::resynchronise(group, hands).await,
             Job::Everything => resync::everything(group, hands).await,
             Job::Reread { volume, extent } => resync::reread(group, hands, *volume, *extent).await,
-            Job::Prepare { id, ticket, name } => restore::prepare(group, hands, *id, *ticket, name).await,
+            Job::Prepare { id, ticket, name, held } => {
+                let bookmark = (!held).then(|| BookmarkNote { ticket: *ticket, name: name.clone() });
+                restore::prepare(group, hands, *id, bookmark).await
+            }
             Job::Restore { id, extents } => restore::restore(group, hands, *id, extents).await,
             Job::Quit => return,
         };

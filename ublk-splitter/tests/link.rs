@@ -9,7 +9,7 @@
 use record::chunk::Body;
 use record::conversation::{Continuation, FRAME_HEAD_BYTES, Member, Message as _, ToAppliance, ToSplitter, frame_head};
 use record::geometry::Extent;
-use record::ids::{BootId, GroupId, Incarnation, JournalId, VolumeId};
+use record::ids::{BootId, GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::op::Op;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
 use std::fs::File;
@@ -24,7 +24,7 @@ use ublk_device::request::Kind;
 use ublk_splitter::backing::{AlignedBuffer, Backing};
 use ublk_splitter::catalog::{Catalog, GroupRow};
 use ublk_splitter::dirty_map::{DirtyMap, Missing};
-use ublk_splitter::group::Group;
+use ublk_splitter::group::{Group, Identity};
 use ublk_splitter::outbox::{Mode, Outbox, Owner};
 use ublk_splitter::ring_io::{Blocking, RingIo, block_on};
 use ublk_splitter::stream::Stream;
@@ -204,8 +204,9 @@ fn replaying_the_records_gives_the_backing_however_often_the_link_is_cut() {
     let owner = Owner { boot: BootId::from_bytes([1; 16]), group: GROUP, journal: JOURNAL };
     let (outbox, _) = Outbox::open(&dir.path().join("box"), owner, 32, Mode::Waiting).unwrap();
     let stream = Stream::new("g", outbox, None, Mode::Waiting, None, ublk_splitter::clock::of_host);
-    let life = SplitterIncarnation::new(1);
-    let group = Arc::new(Group::new("g", GROUP, JOURNAL, life, stream, None, None, catalog));
+    let me =
+        Identity { id: SplitterId::from_bytes([9; 16]), name: "main".to_owned(), life: SplitterIncarnation::new(1) };
+    let group = Arc::new(Group::new("g", GROUP, JOURNAL, me, stream, None, None, catalog));
     let volume = Arc::new(Volume {
         name: "v".into(),
         id: VolumeId::from_bytes([4; 16]),

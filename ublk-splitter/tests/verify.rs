@@ -10,7 +10,7 @@ use record::chunk::Body;
 use record::conversation::{FRAME_HEAD_BYTES, Member, Message as _, ToAppliance, ToSplitter, frame_head};
 use record::digest::Digest;
 use record::geometry::Extent;
-use record::ids::{BootId, GroupId, Incarnation, JournalId, VolumeId};
+use record::ids::{BootId, GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::op::Op;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
 use std::fs::File;
@@ -26,7 +26,7 @@ use ublk_device::request::Kind;
 use ublk_splitter::backing::{AlignedBuffer, Backing};
 use ublk_splitter::catalog::Catalog;
 use ublk_splitter::dirty_map::{DirtyMap, Missing};
-use ublk_splitter::group::Group;
+use ublk_splitter::group::{Group, Identity};
 use ublk_splitter::outbox::{Mode, Outbox, Owner};
 use ublk_splitter::policy::{Policy, SplitMode};
 use ublk_splitter::ring_io::{Blocking, block_on};
@@ -170,8 +170,12 @@ impl World {
         let (outbox, _) = Outbox::open(&dir.path().join("box"), owner, 64, Mode::Waiting).unwrap();
         let stream = Stream::new("g", outbox, None, Mode::Waiting, None, ublk_splitter::clock::of_host);
         let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
-        let life = SplitterIncarnation::new(1);
-        let group = Arc::new(Group::new("g", GROUP, JOURNAL, life, stream, None, None, catalog));
+        let me = Identity {
+            id: SplitterId::from_bytes([9; 16]),
+            name: "main".to_owned(),
+            life: SplitterIncarnation::new(1),
+        };
+        let group = Arc::new(Group::new("g", GROUP, JOURNAL, me, stream, None, None, catalog));
         let size = record::geometry::SectorCount::from_bytes(BYTES as u64).unwrap();
         let id = VolumeId::from_bytes([4; 16]);
         let volume = Arc::new(Volume {

@@ -14,6 +14,7 @@ fn group(name: &str) -> GroupEntry {
             volume: VolumeId::from_bytes([9; 16]),
             incarnation: Incarnation::new(3),
             name: "v".to_owned(),
+            splitter: "main".to_owned(),
             replica: "/r".into(),
             replica_made: true,
             made_group: false,

@@ -11,8 +11,8 @@ use control::server::ProgressSink;
 use record::conversation::ToSplitter;
 
 use super::Group;
+use super::barriers::Purpose;
 use crate::bookmark::{BookmarkAsk, News, Step, View};
-use crate::intake::link::LinkId;
 
 /// Bookmarks that may be on their way at once.
 const PENDING_MAX: usize = 64;
@@ -50,13 +50,13 @@ impl Group {
         Ok(())
     }
 
-    /// The splitter cannot lay one.
-    pub(super) fn bookmark_refused(&mut self, link: LinkId, ticket: u64, reason: &str) {
-        if self.intake.link() == Some(link) {
-            self.step_bookmarks(|pending| {
+    /// One cannot be laid.
+    pub(super) fn bookmark_refused(&mut self, ticket: u64, reason: &str) {
+        self.step_bookmarks(
+            |pending| {
                 if pending.ask.ticket() == ticket { News::Refused(reason.to_owned()) } else { News::None }
-            });
-        }
+            },
+        );
     }
 
     /// Goes on with each as far as possible.
@@ -80,7 +80,7 @@ impl Group {
         }
         let view = self.view();
         let now = self.now();
-        let mut waiting = Vec::new();
+        let (mut waiting, mut barriers) = (Vec::new(), Vec::new());
         for mut pending in std::mem::take(&mut self.bookmarks) {
             let news = news(&pending);
             match pending.ask.step(now, view, news) {
@@ -92,7 +92,11 @@ impl Group {
                 }
                 Step::Lay => {
                     let (ticket, name) = (pending.ask.ticket(), pending.ask.name().to_owned());
-                    self.send(&ToSplitter::LayBookmark { ticket, name });
+                    match self.participants[..] {
+                        [only] => self.send(only, &ToSplitter::LayBookmark { ticket, name }),
+                        // Records of several splitters have no order but at a barrier.
+                        _ => barriers.push((ticket, name)),
+                    }
                     waiting.push(pending);
                 }
                 Step::Done(outcome) => {
@@ -106,6 +110,9 @@ impl Group {
             }
         }
         self.bookmarks = waiting;
+        for (ticket, name) in barriers {
+            self.want_barrier(Purpose::Bookmark { ticket, name });
+        }
     }
 
     /// The group, as far as bookmarks and rollbacks care.
@@ -113,7 +120,7 @@ impl Group {
         let members = self.journal.members();
         let current = || members.iter().filter(|m| m.left.is_none());
         View {
-            linked: self.intake.linked(),
+            linked: self.is_linked(),
             needs_resync: self.journal.status().needs_resync,
             joined: current().filter(|m| m.joined.is_some()).count(),
             synchronising: current().filter(|m| m.joined.is_none()).count(),
@@ -125,7 +132,7 @@ impl Group {
         let current = members.iter().filter(|m| m.left.is_none() && m.joined.is_none());
         Progress {
             what: "initial synchronisation".to_owned(),
-            done: self.intake.synchronising().map(|(_, bytes)| bytes).sum(),
+            done: self.sides.iter().flat_map(|(_, side)| side.intake.synchronising()).map(|(_, bytes)| bytes).sum(),
             total: current.map(|m| m.size.bytes()).sum(),
         }
     }

@@ -3,12 +3,13 @@
 //! Owns the order JOIN -> replica attached -> splitter told, and LEAVE -> splitter told. Where a replica lies is
 //! decided and written down before, by `groups`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use control::error::ControlError;
 use journal::JoinRequest;
 use record::conversation::ToSplitter;
-use record::ids::Incarnation;
+use record::ids::{Incarnation, SplitterId};
 use record::position::Position;
 
 use super::{Group, journal_error};
@@ -56,15 +57,25 @@ impl Group {
         Ok(removed)
     }
 
-    /// Tells the intake, and the splitter, who belongs to the group now.
+    /// Tells every splitter, and its intake, which of its volumes belong to the group now.
     pub(super) fn members_changed(&mut self) {
         let members = self.journal.members();
-        let current = members.iter().filter(|m| m.left.is_none());
-        let volumes = current.map(|m| (m.incarnation, Volume { size: m.size, joined: m.joined.is_some() })).collect();
-        self.feed(Input::Volumes(volumes));
-        if self.intake.linked() {
-            let members = self.members();
-            self.send(&ToSplitter::Members { members });
+        let current: BTreeSet<_> = members.iter().filter(|m| m.left.is_none()).map(|m| m.splitter).collect();
+        self.participants = current.into_iter().collect();
+        for splitter in self.sides.ids() {
+            self.feed(splitter, Input::Volumes(self.volumes_of(splitter)));
+            if self.sides.is_linked(splitter) {
+                let members = self.members(splitter);
+                self.send(splitter, &ToSplitter::Members { members });
+            }
         }
+        self.sides.keep(&self.participants);
+    }
+
+    /// A splitter's volumes of the group, as its intake cares for them.
+    pub(super) fn volumes_of(&self, splitter: SplitterId) -> BTreeMap<Incarnation, Volume> {
+        let members = self.journal.members();
+        let own = members.iter().filter(|m| m.left.is_none() && m.splitter == splitter);
+        own.map(|m| (m.incarnation, Volume { size: m.size, joined: m.joined.is_some() })).collect()
     }
 }

@@ -6,17 +6,19 @@
 //! neither thread nor socket nor the system's clocks: [`GroupHandle`] gives it turns, links send for it, and its
 //! `clock` tells the time, so that a simulation drives it as it is.
 //!
-//! `stream` carries out what `intake::session` decides, `bookmarks` and `rollbacks` what `crate::bookmark` and
-//! `crate::rollback` decide, `members` changes who belongs to the group, `verify` reads for a splitter that compares.
+//! `sides` knows the splitters, `stream` carries out what `intake::session` decides for each, `barriers`, `bookmarks` and
+//! `rollbacks` what their namesakes in the crate decide, `members` changes who belongs to the group, `verify` reads for a
+//! splitter that compares.
 
+mod barriers;
 pub mod bookmarks;
 pub mod clock;
 mod members;
 pub mod rollbacks;
+mod sides;
 mod stream;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -27,13 +29,12 @@ use std::time::Duration;
 use control::error::{ControlError, Kind};
 use control::events::{EventKind, Events, News};
 use journal::{Journal, JournalError, PointError};
-use record::ids::Incarnation;
+use record::ids::{Incarnation, SplitterId};
 use record::position::Label;
 
 use crate::events::GapWatch;
-use crate::intake::link::{Link, LinkEvent, LinkId};
-use crate::intake::outbox::Outbox;
-use crate::intake::session::{Action, Input, Intake, Millis};
+use crate::intake::link::LinkEvent;
+use crate::intake::session::{Action, Input, Millis};
 
 pub use members::MemberPlan;
 
@@ -197,12 +198,10 @@ pub struct Group {
     shared: Arc<Shared>,
     events: Events,
     gap: GapWatch,
-    intake: Intake,
-    /// Connections that speak or want to.
-    links: BTreeMap<LinkId, Link>,
-    outbox: Option<Outbox>,
-    /// The last reason for which a link was refused: one that comes back again and again is told of once.
-    refused: String,
+    sides: sides::Sides,
+    /// The splitters whose volumes are in the group, by id.
+    participants: Vec<SplitterId>,
+    barriers: barriers::Barriers,
     /// When a replica could not be written.
     replica_failed: Option<Millis>,
     bookmarks: Vec<bookmarks::Pending>,
@@ -225,10 +224,9 @@ impl Group {
             shared: Arc::default(),
             events: Events::silent(),
             gap: GapWatch::over(journal),
-            intake: Intake::default(),
-            links: BTreeMap::new(),
-            outbox: None,
-            refused: String::new(),
+            sides: sides::Sides::default(),
+            participants: Vec::new(),
+            barriers: barriers::Barriers::default(),
             replica_failed: None,
             bookmarks: Vec::new(),
             verifying: verify::Verifying::default(),
@@ -262,7 +260,7 @@ impl Group {
     /// the group has ended.
     pub fn turn(&mut self, mut next: impl FnMut() -> Option<Event>) -> ControlFlow<()> {
         let mut handled = 0;
-        while handled < EVENTS_PER_TURN && (handled == 0 || !self.intake.batch_is_full()) {
+        while handled < EVENTS_PER_TURN && (handled == 0 || !self.sides.batch_is_full()) {
             let Some(event) = next() else { break };
             match event {
                 Event::Link(event) => self.link_event(event),
@@ -274,17 +272,18 @@ impl Group {
             }
             handled += 1;
         }
-        if let Some(append) = self.intake.append_now() {
-            self.perform(vec![append]);
-        }
+        self.append_now();
         let now = self.now();
-        if self.intake.due().is_some_and(|due| due <= now) {
-            self.feed(Input::Tick);
+        if self.sides.due().is_some_and(|due| due <= now) {
+            for splitter in self.sides.ids() {
+                self.feed(splitter, Input::Tick);
+            }
         }
         let now = self.now();
         if now.saturating_sub(self.looked) >= LOOK_EVERY_MS {
             self.looked = now;
             self.look_at_bookmarks();
+            self.look_at_barrier();
             self.look_at_rollback();
             self.look_at_verifying();
             self.gap.look(&self.name, &self.journal, &self.events);
@@ -294,9 +293,12 @@ impl Group {
 
     /// How many milliseconds may pass before the next turn if nothing comes.
     pub fn patience_ms(&self) -> Millis {
-        let quiet = self.bookmarks.is_empty() && self.rollback.is_none() && self.verifying.is_idle();
+        let quiet = self.bookmarks.is_empty()
+            && self.rollback.is_none()
+            && self.verifying.is_idle()
+            && self.barriers.are_idle();
         let idle = if quiet { IDLE_TURN_MS } else { LOOK_EVERY_MS };
-        match self.intake.due() {
+        match self.sides.due() {
             Some(due) => idle.min(due.saturating_sub(self.now())),
             None => idle,
         }
@@ -304,7 +306,7 @@ impl Group {
 
     fn farewell(&mut self) {
         // What came is either durable or still in the outbox; nothing is hurried.
-        for link in self.links.values() {
+        for link in self.sides.links() {
             link.close();
         }
         self.shared.linked.store(false, Ordering::Relaxed);
@@ -327,17 +329,42 @@ impl Group {
         Label::from_nanos(self.clock.wall_ns())
     }
 
-    /// Tells the intake, and does what follows.
-    fn feed(&mut self, input: Input) {
-        let actions = self.intake.step(self.now(), input);
-        self.perform(actions);
-        self.shared.linked.store(self.intake.linked(), Ordering::Relaxed);
+    /// Tells a splitter's intake, and does what follows.
+    fn feed(&mut self, splitter: SplitterId, input: Input) {
+        let now = self.now();
+        let Some(side) = self.sides.get_mut(splitter) else { return };
+        let actions = side.intake.step(now, input);
+        self.perform(splitter, actions);
+        self.shared.linked.store(self.is_linked(), Ordering::Relaxed);
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
+    fn perform(&mut self, splitter: SplitterId, actions: Vec<Action>) {
         for action in actions {
-            self.act(action);
+            self.act(splitter, action);
         }
+    }
+
+    /// Appends what has come of every splitter.
+    fn append_now(&mut self) {
+        for splitter in self.sides.ids() {
+            if let Some(append) = self.sides.get(splitter).and_then(|side| side.intake.append_now()) {
+                self.perform(splitter, vec![append]);
+            }
+        }
+    }
+
+    /// Whether every splitter whose volumes are in the group has a session and is connected; while there is none, any.
+    fn is_linked(&self) -> bool {
+        if self.participants.is_empty() {
+            return self.sides.iter().any(|(_, side)| side.intake.linked());
+        }
+        self.participants.iter().all(|splitter| self.sides.is_linked(*splitter))
+    }
+
+    /// The splitters that are connected with a session, with their names.
+    pub fn splitters(&self) -> Vec<(SplitterId, String)> {
+        let linked = self.sides.iter().filter(|(_, side)| side.intake.linked());
+        linked.map(|(splitter, side)| (splitter, side.name.clone())).collect()
     }
 
     fn tell(&self, kind: EventKind, text: impl Into<String>) {
@@ -393,13 +420,15 @@ pub fn journal_error(doing: &str, error: &JournalError) -> ControlError {
     }
 }
 
-/// The position that a point names, or a word for an operator on why there is none; a refusal names the window.
+/// The position that a point names, or a word for an operator on why there is none; a refusal names the window. `any`
+/// waives that only barriers are points while several splitters serve the group.
 pub fn resolve(
     journal: &Journal,
     doing: &str,
     point: &record::point::Point,
+    any: bool,
 ) -> Result<record::position::Position, ControlError> {
-    journal.resolve(point).map_err(|error| {
+    journal.resolve(point, any).map_err(|error| {
         let mut refusal = point_error(doing, &error);
         match (&error, journal.timeline().window) {
             (PointError::InsideGap { .. }, Some(window)) => {
@@ -414,6 +443,11 @@ pub fn resolve(
                 | PointError::BeyondHead { .. },
                 _,
             ) => {}
+            (PointError::NotABarrier { .. }, _) => {
+                let hint = "choose a barrier (undisk point list), or give --any-point: what different splitters' volumes \
+                            then show is of no one moment";
+                refusal.hint = Some(hint.to_owned());
+            }
         }
         refusal
     })
@@ -426,7 +460,7 @@ pub fn point_error(doing: &str, error: &PointError) -> ControlError {
         | PointError::UnknownBookmark { .. }
         | PointError::OutsideWindow { .. }
         | PointError::BeyondHead { .. } => Kind::NotFound,
-        PointError::InsideGap { .. } => Kind::Refused,
+        PointError::InsideGap { .. } | PointError::NotABarrier { .. } => Kind::Refused,
     };
     ControlError::new(kind, format!("cannot {doing}: {error}"))
 }

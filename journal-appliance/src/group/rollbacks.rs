@@ -12,12 +12,12 @@ use control::server::ProgressSink;
 use journal::{ChangedSet, JournalError, MarkKind, RestoreContent};
 use record::conversation::{Bytes, CONTENT_BYTES_MAX, Content, Piece, ToSplitter, VolumeExtent};
 use record::geometry::Extent;
-use record::ids::Incarnation;
+use record::ids::{Incarnation, SplitterId};
 use record::member::RollbackNote;
 use record::position::Position;
 
+use super::barriers::Purpose;
 use super::{Group, journal_error, point_error};
-use crate::intake::link::LinkId;
 use crate::rollback::{Action, Input, Rollback};
 
 /// A rollback under way.
@@ -98,7 +98,7 @@ impl Group {
             at += 1_000_000;
             bookmark = Name::before_rollback(at);
         }
-        let (core, actions) = Rollback::start(id, &self.name, self.now());
+        let (core, actions) = Rollback::start(id, &self.name, &self.participants, self.now());
         self.rollback = Some(Running {
             core,
             target: order.target,
@@ -144,27 +144,57 @@ impl Group {
         });
     }
 
-    /// The splitter says something of a rollback.
-    pub(super) fn rollback_said(&mut self, link: LinkId, input: Input) {
-        if self.intake.link() != Some(link) {
-            return;
-        }
-        if let Input::Ready(id) = input
+    /// A splitter says something of a rollback.
+    pub(super) fn rollback_said(&mut self, splitter: SplitterId, input: Input) {
+        if let Input::Ready(_, id) = input
             && self.rollback.as_ref().is_none_or(|running| running.core.id() != id)
         {
             // It became ready after it was given up: its hosts wait for a word.
             tracing::info!(group = self.name, id, "the splitter is ready for a rollback that was given up");
-            return self.send(&ToSplitter::RollbackAbort { id });
+            return self.send(splitter, &ToSplitter::RollbackAbort { id });
         }
         self.rollback_step(input);
     }
 
+    /// Every splitter holds its hosts behind this barrier, which is the bookmark.
+    pub(super) fn rollback_held(&mut self, id: u64, barrier: u64) {
+        if self.rollback.as_ref().is_none_or(|running| running.core.id() != id || running.core.is_committed()) {
+            // Given up meanwhile: nobody else lets the hosts go.
+            return self.tell_all(&ToSplitter::Release { barrier });
+        }
+        let prepare = ToSplitter::RollbackPrepare { id, ticket: 0, name: String::new(), barrier: Some(barrier) };
+        self.tell_all(&prepare);
+    }
+
+    /// Says something to every splitter whose volumes are in the group.
+    fn tell_all(&self, message: &ToSplitter) {
+        for splitter in &self.participants {
+            self.send(*splitter, message);
+        }
+    }
+
     /// A splitter was granted its session.
-    pub(super) fn rollback_linked(&mut self) {
+    pub(super) fn rollback_linked(&mut self, splitter: SplitterId) {
         if self.rollback.is_some() {
             let owed = self.journal.pending_restore().map_or(0, |map| bytes_of(&map.extents));
-            self.rollback_step(Input::Linked(owed));
+            self.rollback_step(Input::Linked(splitter, owed));
         }
+    }
+
+    /// What a rollback still owes to a splitter's volumes.
+    pub(super) fn owed(&self, splitter: SplitterId, id: u64) -> Vec<(Incarnation, Extent)> {
+        let Some(map) = self.journal.pending_restore().filter(|map| map.id == id) else { return Vec::new() };
+        let members = self.journal.members();
+        let own = |volume: Incarnation| members.iter().any(|m| m.incarnation == volume && m.splitter == splitter);
+        map.extents.into_iter().filter(|(volume, _)| own(*volume)).collect()
+    }
+
+    /// The rollback for which a splitter that links has to keep its hosts held: one that owes it something, or of which
+    /// nobody knows yet whether it happened.
+    pub(super) fn rollback_of(&self, splitter: SplitterId) -> Option<u64> {
+        let core = self.rollback.as_ref().map(|running| &running.core).filter(|core| core.is_committed())?;
+        let holds = core.is_undecided() || !self.owed(splitter, core.id()).is_empty();
+        holds.then(|| core.id())
     }
 
     pub(super) fn look_at_rollback(&mut self) {
@@ -186,9 +216,13 @@ impl Group {
             match action {
                 Action::SendPrepare => {
                     let (ticket, name) = (running.ticket, running.bookmark.clone());
-                    self.send(&ToSplitter::RollbackPrepare { id, ticket, name });
+                    if let [only] = self.participants[..] {
+                        self.send(only, &ToSplitter::RollbackPrepare { id, ticket, name, barrier: None });
+                    } else {
+                        self.want_barrier(Purpose::Rollback { id, ticket, name });
+                    }
                 }
-                Action::SendAbort => self.send(&ToSplitter::RollbackAbort { id }),
+                Action::SendAbort => self.tell_all(&ToSplitter::RollbackAbort { id }),
                 Action::Commit => {
                     let outcome = match self.commit_rollback() {
                         Ok((position, owed)) => Input::Committed(position, owed),
@@ -197,7 +231,12 @@ impl Group {
                     };
                     self.rollback_step(outcome);
                 }
-                Action::SendOwed => self.send_owed(id),
+                Action::SendOwed(Some(splitter)) => self.send_owed(splitter, id),
+                Action::SendOwed(None) => {
+                    for splitter in &self.participants {
+                        self.send_owed(*splitter, id);
+                    }
+                }
                 Action::Fail(error) => {
                     tracing::warn!(group = self.name, id, %error, "the rollback failed");
                     self.tell(EventKind::RollbackFailed, format!("rollback {id}: {error}"));
@@ -218,9 +257,7 @@ impl Group {
     /// From "everything before is durable" to the record that commits.
     fn commit_rollback(&mut self) -> Result<(Position, u64), NotCommitted> {
         // The splitter drained before it said that it is ready, so nothing more can be on its way.
-        if let Some(append) = self.intake.append_now() {
-            self.perform(vec![append]);
-        }
+        self.append_now();
         let Some(running) = &self.rollback else {
             return Err(ControlError::failed("the rollback is over").into());
         };
@@ -277,11 +314,8 @@ impl Group {
         bookmarks.iter().find(of_rollback).map(|b| format!("#{}", b.name))
     }
 
-    /// The splitter asks what belongs into an extent of the backing.
-    pub(super) fn restore_read(&mut self, link: LinkId, volume: Incarnation, extent: Extent) {
-        if self.intake.link() != Some(link) {
-            return;
-        }
+    /// A splitter asks what belongs into an extent of the backing.
+    pub(super) fn restore_read(&mut self, splitter: SplitterId, volume: Incarnation, extent: Extent) {
         let mut trouble = String::new();
         let mut pieces = Vec::new();
         if extent.bytes() > CONTENT_BYTES_MAX as u64 {
@@ -297,7 +331,7 @@ impl Group {
                 }
             }
         }
-        self.send(&ToSplitter::RestoreData { volume, extent, pieces, trouble });
+        self.send(splitter, &ToSplitter::RestoreData { volume, extent, pieces, trouble });
     }
 
     fn count_piece(&mut self, extent: Extent, content: RestoreContent) -> Piece {
@@ -313,9 +347,9 @@ impl Group {
         Piece { extent, content }
     }
 
-    /// The splitter has brought extents into the backing, durably.
-    pub(super) fn restore_done(&mut self, link: LinkId, id: u64, extents: &[VolumeExtent]) {
-        if self.intake.link() != Some(link) || self.rollback.as_ref().is_none_or(|r| r.core.id() != id) {
+    /// A splitter has brought extents into the backing, durably.
+    pub(super) fn restore_done(&mut self, id: u64, extents: &[VolumeExtent]) {
+        if self.rollback.as_ref().is_none_or(|r| r.core.id() != id) {
             return;
         }
         if let Some(running) = &mut self.rollback {

@@ -9,7 +9,7 @@ use control::events::EventKind;
 use journal::{AppendError, Granted, JournalError, Watermarks};
 use record::chunk::Body;
 use record::conversation::{Member, RESTORE_EXTENTS_MAX, ToAppliance, ToSplitter, VolumeExtent};
-use record::ids::Incarnation;
+use record::ids::{Incarnation, SplitterId};
 use record::position::{Session, StreamSeq};
 
 use super::Group;
@@ -17,7 +17,7 @@ use super::verify::Question;
 use crate::intake::link::{LinkEvent, LinkId, Opening};
 use crate::intake::outbox::{Outbox, Place};
 use crate::intake::session::{Action, BaseStep, ChunkAt, Input, Marks, Millis, Setback};
-use crate::rollback;
+use crate::{barrier, rollback};
 
 /// How long after a replica could not be written a splitter may begin again.
 const REPLICA_PAUSE_MS: Millis = 1000;
@@ -27,30 +27,41 @@ impl Group {
     pub(super) fn link_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Open { link, opening } => {
-                let id = link.id();
-                self.links.insert(id, link);
-                self.feed(Input::Open(id, opening));
-            }
-            LinkEvent::Frame { link, frame } => self.frame(link, frame),
-            LinkEvent::Gone { link, why } => {
-                if self.intake.link() == Some(link) {
-                    tracing::info!(group = self.name, link = link.0, why, "the splitter's link ended");
-                    self.tell(EventKind::LinkEnded, format!("the splitter's link ended: {why}"));
+                let (id, splitter) = (link.id(), opening.splitter);
+                if self.sides.open(link, &opening) {
+                    self.feed(splitter, Input::Volumes(self.volumes_of(splitter)));
                 }
-                self.links.remove(&link);
-                self.feed(Input::Gone(link));
+                self.feed(splitter, Input::Open(id, opening));
+            }
+            LinkEvent::Frame { link, frame } => {
+                // One that was cut, or refused, has nothing more to say.
+                if let Some(splitter) = self.sides.of(link) {
+                    self.frame(splitter, link, frame);
+                }
+            }
+            LinkEvent::Gone { link, why } => {
+                if let Some(splitter) = self.sides.speaking(link) {
+                    let name = self.sides.name(splitter);
+                    tracing::info!(group = self.name, splitter = name, link = link.0, why, "the splitter's link ended");
+                    self.tell(EventKind::LinkEnded, format!("the link of splitter {name} ended: {why}"));
+                }
+                if let Some((splitter, _)) = self.sides.close(link) {
+                    self.feed(splitter, Input::Gone(link));
+                    self.sides.keep(&self.participants);
+                }
             }
         }
     }
 
-    fn frame(&mut self, link: LinkId, frame: ToAppliance) {
+    fn frame(&mut self, splitter: SplitterId, link: LinkId, frame: ToAppliance) {
+        let speaks = self.sides.speaking(link) == Some(splitter);
         let input = match frame {
             ToAppliance::Chunk { session, first, header_at, header_len, payload_at, payload_len } => {
                 let place = Place { header_at, header_len, payload_at, payload_len };
-                if self.intake.link() != Some(link) || self.intake.session() != Some(session) {
+                if !speaks || self.sides.get(splitter).and_then(|side| side.intake.session()) != Some(session) {
                     return;
                 }
-                match self.look_at_chunk(session, first, place) {
+                match self.look_at_chunk(splitter, session, first, place) {
                     Ok(chunk) => Input::Chunk(link, session, chunk),
                     Err(why) => Input::Nonsense(link, why),
                 }
@@ -60,32 +71,62 @@ impl Group {
             ToAppliance::SyncZero { volume, extent } => Input::SyncZero(link, volume, extent),
             ToAppliance::SyncEnd { volume } => Input::SyncEnd(link, volume),
             ToAppliance::Lost { session, reason } => Input::Lost(link, session, reason),
-            ToAppliance::BookmarkRefused { ticket, reason } => return self.bookmark_refused(link, ticket, &reason),
-            ToAppliance::RollbackReady { id } => return self.rollback_said(link, rollback::Input::Ready(id)),
-            ToAppliance::RollbackRefused { id, reason } => {
-                return self.rollback_said(link, rollback::Input::Refused(id, reason));
+            // What a connection says that does not speak for its splitter any more.
+            ToAppliance::BookmarkRefused { .. }
+            | ToAppliance::RollbackReady { .. }
+            | ToAppliance::RollbackRefused { .. }
+            | ToAppliance::RestoreRead { .. }
+            | ToAppliance::RestoreDone { .. }
+            | ToAppliance::VerifyRead { .. }
+            | ToAppliance::Quiesced { .. }
+            | ToAppliance::BarrierRefused { .. }
+                if !speaks =>
+            {
+                return;
             }
-            ToAppliance::RestoreRead { volume, extent } => return self.restore_read(link, volume, extent),
-            ToAppliance::RestoreDone { id, extents } => return self.restore_done(link, id, &extents),
+            ToAppliance::BookmarkRefused { ticket, reason } => return self.bookmark_refused(ticket, &reason),
+            ToAppliance::RollbackReady { id } => {
+                return self.rollback_said(splitter, rollback::Input::Ready(splitter, id));
+            }
+            ToAppliance::RollbackRefused { id, reason } => {
+                return self.rollback_said(splitter, rollback::Input::Refused(id, reason));
+            }
+            ToAppliance::RestoreRead { volume, extent } => return self.restore_read(splitter, volume, extent),
+            ToAppliance::RestoreDone { id, extents } => return self.restore_done(id, &extents),
             ToAppliance::VerifyRead { session, volume, extent, at } => {
                 return self.verify_read(link, Question { session, volume, extent, at });
             }
+            ToAppliance::Quiesced { barrier, label } => {
+                return self.barrier_step(barrier::Input::Quiesced(splitter, barrier, label));
+            }
+            ToAppliance::BarrierRefused { barrier, reason } => {
+                return self.barrier_step(barrier::Input::Refused(splitter, barrier, reason));
+            }
             ToAppliance::Close {} => {
                 tracing::info!(group = self.name, link = link.0, "the splitter took its leave");
-                if let Some(link) = self.links.remove(&link) {
+                // Its intake hears of it first: it is the connection that still speaks.
+                self.feed(splitter, Input::Gone(link));
+                if let Some((_, link)) = self.sides.close(link) {
                     link.close();
                 }
-                Input::Gone(link)
+                return self.sides.keep(&self.participants);
             }
             ToAppliance::Open { .. } => Input::Nonsense(link, "OPEN came twice on one connection".to_owned()),
             ToAppliance::Alive {} => return,
         };
-        self.feed(input);
+        self.feed(splitter, input);
     }
 
     /// What a chunk's own header says of its numbers, which must be what the frame said.
-    fn look_at_chunk(&mut self, session: Session, first: StreamSeq, place: Place) -> Result<ChunkAt, String> {
-        let outbox = self.outbox.as_mut().ok_or("a chunk came before the outbox was mapped")?;
+    fn look_at_chunk(
+        &mut self,
+        splitter: SplitterId,
+        session: Session,
+        first: StreamSeq,
+        place: Place,
+    ) -> Result<ChunkAt, String> {
+        let outbox = self.sides.get_mut(splitter).and_then(|side| side.outbox.as_mut());
+        let outbox = outbox.ok_or("a chunk came before the outbox was mapped")?;
         let (header, _) = outbox.chunk(place).map_err(|e| e.to_string())?;
         let header = Body::peek(header).map_err(|e| format!("chunk that starts with record {first}: {e}"))?;
         if header.session != session || header.first_seq != first || header.records == 0 {
@@ -97,49 +138,45 @@ impl Group {
         Ok(ChunkAt { first, next: first.plus(u64::from(header.records)), place })
     }
 
-    pub(super) fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, splitter: SplitterId, action: Action) {
         match action {
             Action::Cut(link) => {
                 tracing::warn!(group = self.name, link = link.0, "a newer link takes the place of this one");
-                if let Some(link) = self.links.remove(&link) {
+                if let Some((_, link)) = self.sides.close(link) {
                     link.cut();
                 }
             }
             Action::Refuse { link, retry, reason } => {
-                if self.refused == reason {
-                    tracing::debug!(group = self.name, link = link.0, retry, reason, "refused the splitter again");
-                } else {
-                    tracing::warn!(group = self.name, link = link.0, retry, reason, "refused the splitter");
-                    self.refused.clone_from(&reason);
+                if let Some(side) = self.sides.get_mut(splitter) {
+                    if side.refused == reason {
+                        tracing::debug!(group = self.name, link = link.0, retry, reason, "refused the splitter again");
+                    } else {
+                        tracing::warn!(group = self.name, link = link.0, retry, reason, "refused the splitter");
+                        side.refused.clone_from(&reason);
+                    }
                 }
-                if let Some(link) = self.links.remove(&link) {
+                if let Some((_, link)) = self.sides.close(link) {
                     link.send(&ToSplitter::Refused { retry, reason });
                     link.close();
                 }
             }
-            Action::Grant(link, opening) => self.grant(link, &opening),
-            Action::Send(message) => self.send(&message),
+            Action::Grant(link, opening) => self.grant(splitter, link, &opening),
+            Action::Send(message) => self.send(splitter, &message),
             Action::Append(session, chunks) => {
-                let outcome = self.append(session, &chunks);
-                self.feed(outcome);
+                let outcome = self.append(splitter, session, &chunks);
+                self.feed(splitter, outcome);
                 self.look_at_bookmarks();
+                self.look_at_barrier();
                 self.look_at_verifying();
             }
-            Action::CommitIdle => match self.journal.commit_idle() {
-                Ok(watermarks) => {
-                    self.set_trouble(None);
-                    if let Some(watermarks) = watermarks {
-                        self.feed(Input::Committed(marks(&watermarks)));
-                    }
+            Action::CommitIdle => {
+                if !self.commit_own() {
+                    self.feed(splitter, Input::NotCommitted);
                 }
-                Err(error) => {
-                    self.journal_failed(&error);
-                    self.feed(Input::NotCommitted);
-                }
-            },
+            }
             Action::Base(volume, step) => {
                 let outcome = self.base(volume, step);
-                self.feed(outcome);
+                self.feed(splitter, outcome);
             }
             Action::Lose(session, reason) => {
                 tracing::warn!(group = self.name, %session, reason, "the splitter lost records: a gap begins");
@@ -151,36 +188,41 @@ impl Group {
                 self.rollback_step(rollback::Input::Unlinked);
             }
             Action::Unlinked => {
-                self.outbox = None;
-                self.verifying.forget();
+                if let Some(side) = self.sides.get_mut(splitter) {
+                    side.outbox = None;
+                }
+                self.forget_verifying();
+                self.barrier_step(barrier::Input::Unlinked(splitter));
                 self.rollback_step(rollback::Input::Unlinked);
             }
         }
     }
 
-    /// Says something to the splitter that speaks now, if one does.
-    pub(super) fn send(&self, message: &ToSplitter) {
-        if let Some(link) = self.intake.link().and_then(|id| self.links.get(&id)) {
+    /// Says something to a splitter, if it is connected.
+    pub(super) fn send(&self, splitter: SplitterId, message: &ToSplitter) {
+        if let Some(link) = self.sides.speaker(splitter) {
             link.send(message);
         }
     }
 
-    fn grant(&mut self, link: LinkId, opening: &Opening) {
+    fn grant(&mut self, splitter: SplitterId, link: LinkId, opening: &Opening) {
         // The old mapping first: its outbox may be gone.
-        self.outbox = None;
+        if let Some(side) = self.sides.get_mut(splitter) {
+            side.outbox = None;
+        }
         if let Some(reason) = self.replica_pause() {
-            return self.feed(Input::Denied { retry: true, reason });
+            return self.feed(splitter, Input::Denied { retry: true, reason });
         }
         let granted = Outbox::open(Path::new(&opening.outbox)).map_err(|e| (true, e.to_string())).and_then(|outbox| {
             // Before anything is granted: a new session would make the loss look like one of an older one.
-            if opening.relied.as_ref().is_some_and(|r| !self.journal.holds(r.session, r.next)) {
+            if opening.relied.as_ref().is_some_and(|r| !self.journal.holds(splitter, r.session, r.next)) {
                 tracing::error!(group = self.name, relied = ?opening.relied, "the journal has lost records that it had committed; everything is read again");
-                if let Some(link) = self.links.get(&link) {
+                if let Some(link) = self.sides.link(link) {
                     link.send(&ToSplitter::Forget {});
                 }
                 return Err((true, "the journal has lost records that it had committed: everything has to be read again".to_owned()));
             }
-            let granted = self.journal.grant(opening.splitter, &opening.continuation).map_err(|error| {
+            let granted = self.journal.grant(splitter, opening.life, &opening.continuation).map_err(|error| {
                 let retry = !matches!(error, JournalError::StaleSplitter { .. } | JournalError::Refused(_));
                 if retry {
                     self.journal_failed(&error);
@@ -191,51 +233,60 @@ impl Group {
         });
         match granted {
             Ok((outbox, granted)) => {
-                self.outbox = Some(outbox);
-                self.refused.clear();
+                if let Some(side) = self.sides.get_mut(splitter) {
+                    side.outbox = Some(outbox);
+                    side.refused.clear();
+                }
+                let name = self.sides.name(splitter);
                 tracing::info!(
-                    group = self.name, link = link.0, session = %granted.session, expected = %granted.expected,
+                    group = self.name, splitter = name, link = link.0, session = %granted.session, expected = %granted.expected,
                     fresh = granted.fresh, consistent = granted.consistent, "granted"
                 );
                 let word = if granted.fresh { "begins" } else { "goes on" };
                 let whole = if granted.consistent { "" } else { "; points are refused until it is resynchronised" };
-                self.tell(EventKind::SessionGranted, format!("session {} {word}{whole}", granted.session));
+                self.tell(
+                    EventKind::SessionGranted,
+                    format!("session {} of splitter {name} {word}{whole}", granted.session),
+                );
                 // The answer must be the first thing that it hears.
-                let answer = self.granted_message(&granted);
-                self.send(&answer);
-                self.feed(Input::Granted(granted.session, marks(&granted.watermarks)));
-                self.rollback_linked();
+                let answer = self.granted_message(splitter, &granted);
+                self.send(splitter, &answer);
+                self.feed(splitter, Input::Granted(granted.session, marks(&granted.watermarks)));
+                self.rollback_linked(splitter);
             }
-            Err((retry, reason)) => self.feed(Input::Denied { retry, reason }),
+            Err((retry, reason)) => self.feed(splitter, Input::Denied { retry, reason }),
         }
     }
 
-    fn granted_message(&self, granted: &Granted) -> ToSplitter {
+    fn granted_message(&self, splitter: SplitterId, granted: &Granted) -> ToSplitter {
+        let members = self.journal.members();
+        let own = |volume: Incarnation| members.iter().any(|m| m.incarnation == volume && m.splitter == splitter);
+        let indeterminate = granted.indeterminate.iter().filter(|(volume, _)| own(*volume));
         ToSplitter::Granted {
             journal: granted.journal,
             session: granted.session,
             expected: granted.expected,
             consistent: granted.consistent,
             label: granted.label,
-            members: self.members(),
-            indeterminate: granted.indeterminate.iter().map(|(volume, extent)| owned(*volume, *extent)).collect(),
-            restoring: self.rollback.as_ref().filter(|r| r.core.is_committed()).map(|r| r.core.id()),
+            members: self.members(splitter),
+            indeterminate: indeterminate.map(|(volume, extent)| owned(*volume, *extent)).collect(),
+            restoring: self.rollback_of(splitter),
         }
     }
 
-    /// The group's volumes as the conversation names them.
-    pub(super) fn members(&self) -> Vec<Member> {
+    /// A splitter's volumes of the group as the conversation names them.
+    pub(super) fn members(&self, splitter: SplitterId) -> Vec<Member> {
         let members = self.journal.members();
-        let current = members.iter().filter(|m| m.left.is_none());
+        let current = members.iter().filter(|m| m.left.is_none() && m.splitter == splitter);
         current.map(|m| Member { id: m.volume, volume: m.incarnation, joined: m.joined.is_some() }).collect()
     }
 
-    fn append(&mut self, session: Session, chunks: &[ChunkAt]) -> Input {
-        let Some(outbox) = self.outbox.as_mut() else {
+    fn append(&mut self, splitter: SplitterId, session: Session, chunks: &[ChunkAt]) -> Input {
+        let Some(outbox) = self.sides.get_mut(splitter).and_then(|side| side.outbox.as_mut()) else {
             return Input::NotAppended(Setback::Broken("the outbox is not mapped any more".to_owned()));
         };
         let outcome = match outbox.chunks(chunks.iter().map(|c| c.place)) {
-            Ok(slices) => self.journal.append_many(&slices),
+            Ok(slices) => self.journal.append_many(session, &slices),
             Err(error) => return Input::NotAppended(Setback::Broken(error.to_string())),
         };
         match outcome {
@@ -310,12 +361,23 @@ impl Group {
         (self.now() < failed + REPLICA_PAUSE_MS).then(|| "a replica could not be written just now".to_owned())
     }
 
-    /// Names the journal's own newest record as committed.
-    pub(super) fn commit_own(&mut self) {
+    /// Names the journal's newest records as committed, and tells every splitter; whether that could be done.
+    pub(super) fn commit_own(&mut self) -> bool {
         match self.journal.commit_idle() {
-            Ok(Some(watermarks)) => self.feed(Input::Committed(marks(&watermarks))),
-            Ok(None) => {}
-            Err(error) => self.journal_failed(&error),
+            Ok(watermarks) => {
+                self.set_trouble(None);
+                for of in &watermarks {
+                    let session = self.sides.get(of.splitter).and_then(|side| side.intake.session());
+                    if session == Some(of.session) {
+                        self.feed(of.splitter, Input::Committed(marks(of)));
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                self.journal_failed(&error);
+                false
+            }
         }
     }
 
@@ -339,20 +401,16 @@ impl Group {
         self.set_trouble(Some(format!("{error}{what_to_do}")));
     }
 
-    /// Tells the splitter what a committed rollback owes, in frames of bounded size.
-    pub(super) fn send_owed(&self, id: u64) {
-        let owed: Vec<_> = self
-            .journal
-            .pending_restore()
-            .filter(|map| map.id == id)
-            .map(|map| map.extents.iter().map(|(volume, extent)| owned(*volume, *extent)).collect())
-            .unwrap_or_default();
+    /// Tells a splitter what a committed rollback owes to its volumes, in frames of bounded size.
+    pub(super) fn send_owed(&self, splitter: SplitterId, id: u64) {
+        let owed: Vec<_> = self.owed(splitter, id).iter().map(|(volume, extent)| owned(*volume, *extent)).collect();
         let mut frames = owed.chunks(RESTORE_EXTENTS_MAX).peekable();
         if frames.peek().is_none() {
-            self.send(&ToSplitter::Restore { id, extents: Vec::new(), last: true });
+            self.send(splitter, &ToSplitter::Restore { id, extents: Vec::new(), last: true });
         }
         while let Some(extents) = frames.next() {
-            self.send(&ToSplitter::Restore { id, extents: extents.to_vec(), last: frames.peek().is_none() });
+            let last = frames.peek().is_none();
+            self.send(splitter, &ToSplitter::Restore { id, extents: extents.to_vec(), last });
         }
     }
 }

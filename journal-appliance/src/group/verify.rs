@@ -32,7 +32,7 @@ pub(super) struct Question {
 /// Questions that wait, and the thread that answers.
 #[derive(Debug, Default)]
 pub(super) struct Verifying {
-    waiting: Vec<Question>,
+    waiting: Vec<(LinkId, Question)>,
     /// Made with the first question.
     reader: Option<SyncSender<(Link, Question)>>,
 }
@@ -41,27 +41,31 @@ impl Verifying {
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty()
     }
-
-    /// The link is another one: nobody waits for these any more.
-    pub(super) fn forget(&mut self) {
-        self.waiting.clear();
-    }
 }
 
 impl Group {
     /// The splitter asks.
     pub(super) fn verify_read(&mut self, link: LinkId, question: Question) {
-        if self.intake.link() != Some(link) {
-            return;
-        }
-        if self.intake.session() != Some(question.session) {
-            return self.send(&refusal(&question, "the session is over"));
+        let Some(asker) = self.sides.link(link).cloned() else { return };
+        if self.session_of(link) != Some(question.session) {
+            return asker.send(&refusal(&question, "the session is over"));
         }
         if self.verifying.waiting.len() >= WAITING_MAX {
-            return self.send(&refusal(&question, "too many questions at once"));
+            return asker.send(&refusal(&question, "too many questions at once"));
         }
-        self.verifying.waiting.push(question);
+        self.verifying.waiting.push((link, question));
         self.look_at_verifying();
+    }
+
+    /// The session of the splitter for which a connection speaks.
+    fn session_of(&self, link: LinkId) -> Option<Session> {
+        self.sides.speaking(link).and_then(|splitter| self.sides.get(splitter)?.intake.session())
+    }
+
+    /// A link has ended: nobody waits for what was asked on it.
+    pub(super) fn forget_verifying(&mut self) {
+        let waiting = std::mem::take(&mut self.verifying.waiting);
+        self.verifying.waiting = waiting.into_iter().filter(|(link, _)| self.sides.speaking(*link).is_some()).collect();
     }
 
     /// Hands on what has become durable.
@@ -69,23 +73,20 @@ impl Group {
         if self.verifying.is_idle() {
             return;
         }
-        let (session, link) = (self.intake.session(), self.intake.link());
-        let Some(link) = link.and_then(|id| self.links.get(&id)).cloned() else {
-            return self.verifying.forget();
-        };
-        let durable = self.journal.watermarks().map(|marks| (marks.session, marks.durable));
         let mut waiting = Vec::new();
-        for question in std::mem::take(&mut self.verifying.waiting) {
-            if session != Some(question.session) {
+        for (id, question) in std::mem::take(&mut self.verifying.waiting) {
+            let Some(link) = self.sides.link(id).cloned() else { continue };
+            let durable = self.journal.watermarks(question.session).map(|marks| marks.durable);
+            if self.session_of(id) != Some(question.session) {
                 link.send(&refusal(&question, "the session is over"));
-            } else if durable.is_some_and(|(of, below)| of == question.session && below >= question.at) {
+            } else if durable.is_some_and(|below| below >= question.at) {
                 match self.hand_over(link.clone(), question) {
                     Ok(true) => {}
-                    Ok(false) => waiting.push(question),
+                    Ok(false) => waiting.push((id, question)),
                     Err(why) => link.send(&refusal(&question, &why)),
                 }
             } else {
-                waiting.push(question);
+                waiting.push((id, question));
             }
         }
         self.verifying.waiting = waiting;

@@ -11,7 +11,7 @@ use control::name::{Name, Named};
 use control::request::AttachVolume;
 use journal::{JoinRequest, Member};
 use record::geometry::{LogicalBlock, SectorCount};
-use record::ids::{GroupId, Incarnation, VolumeId};
+use record::ids::{GroupId, Incarnation, SplitterId, VolumeId};
 
 use super::{Groups, Held, catalog_error, remove_file, segment_bytes};
 use crate::catalog::MemberEntry;
@@ -65,7 +65,7 @@ impl Groups {
             journal_bytes: 0,
         };
         if !ask.dry_run {
-            self.add_member(&held, &plan.0, plan.1, false)?;
+            self.add_member(&held, &plan.0, plan.1, false, &ask.splitter)?;
         }
         Ok(attached)
     }
@@ -90,7 +90,7 @@ impl Groups {
         let entry = held.entry();
         attached.group_id = entry.id.to_string();
         attached.journal_id = entry.journal_id.to_string();
-        if let Err(error) = self.add_member(&held, &plan, found, true) {
+        if let Err(error) = self.add_member(&held, &plan, found, true, &ask.splitter) {
             if let Err(e) = self.unmake(&held) {
                 tracing::error!(%group, error = %e, "failed to remove a group whose first volume could not join");
             }
@@ -129,6 +129,7 @@ impl Groups {
         plan: &MemberPlan,
         found: replica::Found,
         made_group: bool,
+        splitter: &str,
     ) -> Result<(), ControlError> {
         let open = held.open()?;
         let member = MemberEntry {
@@ -136,6 +137,7 @@ impl Groups {
             incarnation: plan.incarnation,
             name: plan.request.name.clone(),
             replica: plan.replica.clone(),
+            splitter: splitter.to_owned(),
             replica_made: found == replica::Found::Nothing,
             made_group,
         };
@@ -219,11 +221,19 @@ fn check(ask: &AttachVolume) -> Result<JoinRequest, ControlError> {
     let block = LogicalBlock::new(ask.block_bytes).ok_or_else(|| {
         ControlError::usage(format!("volume {name} cannot have logical blocks of {} bytes", ask.block_bytes))
     })?;
-    Ok(JoinRequest { volume, name: name.into(), size, block })
+    let splitter = SplitterId::parse(&ask.splitter_id)
+        .ok_or_else(|| ControlError::usage(format!("'{}' is no splitter id", ask.splitter_id)))?;
+    Ok(JoinRequest { volume, name: name.into(), size, block, splitter })
 }
 
 fn already(held: &Held, member: &Member, request: &JoinRequest) -> Result<Attached, ControlError> {
     let entry = held.entry();
+    if member.splitter != request.splitter {
+        return Err(ControlError::refused(format!(
+            "volume {} is in group {} already, and another splitter serves it",
+            member.volume, entry.name
+        )));
+    }
     if (member.size, member.block, &member.name) != (request.size, request.block, &request.name) {
         return Err(ControlError::refused(format!(
             "volume {} is in group {} already, with {} sectors in blocks of {} bytes under the name {}",

@@ -67,6 +67,7 @@ impl Held {
             journal_bytes: 0,
             gaps: 0,
             gap: None,
+            barriers_only: false,
         };
         let open = match &self.open {
             Ok(open) => open,
@@ -81,6 +82,12 @@ impl Held {
             .iter()
             .filter(|m| m.left.is_none())
             .map(|m| MemberStatus {
+                splitter: entry
+                    .members
+                    .iter()
+                    .find(|e| e.incarnation == m.incarnation && !e.splitter.is_empty())
+                    .map_or_else(|| m.splitter.to_string(), |e| e.splitter.clone()),
+                splitter_id: m.splitter.to_string(),
                 name: m.name.clone(),
                 id: m.volume.to_string(),
                 incarnation: m.incarnation.get(),
@@ -101,6 +108,7 @@ impl Held {
         status.journal_bytes = state.disk_bytes;
         status.gaps = timeline.gaps.len() as u64;
         status.gap = timeline.gaps.last().map(gap);
+        status.barriers_only = timeline.barriers_only;
         status
     }
 
@@ -149,6 +157,7 @@ impl Held {
         Ok(Timeline {
             group: self.entry().name,
             window: view.window.map(window),
+            barriers_only: view.barriers_only,
             gaps: view.gaps.iter().map(gap).collect(),
             marks: view.marks.iter().map(mark).collect(),
             bookmarks: view.bookmarks.iter().map(answer_bookmark).collect(),
@@ -265,6 +274,7 @@ fn mark(mark: &journal::Mark) -> Mark {
     let (kind, text) = match &mark.kind {
         MarkKind::Flush => ("flush", String::new()),
         MarkKind::PunchAfterPause => ("first-punch-after-pause", "the first discard after a pause".to_owned()),
+        MarkKind::Barrier => ("barrier", "a point across all splitters of the group".to_owned()),
         MarkKind::Joined { volume } => ("joined", format!("volume {volume} joined")),
         MarkKind::Left { volume } => ("left", format!("volume {volume} left")),
         MarkKind::Rollback { target, id } => ("rollback", format!("rollback {id} to seq:{target}")),

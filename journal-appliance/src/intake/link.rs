@@ -1,4 +1,4 @@
-//! The sockets on which splitters speak: one connection a group.
+//! The sockets on which splitters speak: one connection for each group of each splitter.
 //!
 //! Owns accepting, framing, the signs of life and the limits: how many connections, how long a silence, how much may
 //! wait to be sent. Deliberately decides nothing about a frame: the first one names the group, and from then on every
@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use record::conversation::{
     Continuation, FRAME_HEAD_BYTES, Message, Relied, ToAppliance, ToSplitter, VERSION, frame_head,
 };
-use record::ids::GroupId;
+use record::ids::{GroupId, SplitterId};
 use record::position::SplitterIncarnation;
 
 /// Connections at once; a splitter has one for each group.
@@ -46,8 +46,12 @@ pub struct LinkId(pub u64);
 pub struct Opening {
     /// The group.
     pub group: GroupId,
-    /// The splitter's life.
-    pub splitter: SplitterIncarnation,
+    /// The splitter.
+    pub splitter: SplitterId,
+    /// What people call it.
+    pub name: String,
+    /// Its life.
+    pub life: SplitterIncarnation,
     /// What it knows of its stream.
     pub continuation: Continuation,
     /// Where its outbox is.
@@ -386,8 +390,8 @@ impl Reader<'_> {
             }
         }
         match self.decode(crc)? {
-            ToAppliance::Open { version: _, group, splitter, continuation, outbox, relied } => {
-                Ok(Opening { group, splitter, continuation, outbox, relied })
+            ToAppliance::Open { version: _, group, splitter, name, life, continuation, outbox, relied } => {
+                Ok(Opening { group, splitter, name, life, continuation, outbox, relied })
             }
             ToAppliance::Chunk { .. }
             | ToAppliance::SyncBegin { .. }
@@ -402,6 +406,8 @@ impl Reader<'_> {
             | ToAppliance::Lost { .. }
             | ToAppliance::Close {}
             | ToAppliance::VerifyRead { .. }
+            | ToAppliance::Quiesced { .. }
+            | ToAppliance::BarrierRefused { .. }
             | ToAppliance::Alive {} => Err(Fault::Refuse("the first frame of a connection must be OPEN".to_owned())),
         }
     }

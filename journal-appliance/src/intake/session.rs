@@ -1,6 +1,6 @@
-//! Which connection speaks for a group, and what becomes of what it says.
+//! Which connection speaks for a splitter in a group, and what becomes of what it says.
 //!
-//! A pure state machine: no socket, file or clock. Owns fencing (a newer OPEN ends the older connection before
+//! A pure state machine: no socket, file or clock. A group has one for each of its splitters. Owns fencing (a newer OPEN ends the older connection before
 //! anything is granted, and an older one's late OPEN ends nothing, PROTOCOL R20), the order of chunks (exactly the next one, R24), what is acknowledged and when,
 //! and the course of initial synchronisations. Deliberately does no journal work: it says what is to be done, in
 //! order, and is told how it went.
@@ -150,7 +150,7 @@ pub enum Action {
     Base(Incarnation, BaseStep),
     /// Note durably that the session lost records.
     Lose(Session, String),
-    /// Nobody speaks for the group any more.
+    /// Nobody speaks for the splitter any more.
     Unlinked,
 }
 
@@ -167,7 +167,7 @@ pub enum BaseStep {
     Finish,
 }
 
-/// The splitter that speaks for the group.
+/// The connection that speaks for the splitter.
 #[derive(Debug)]
 struct Speaker {
     link: LinkId,
@@ -188,7 +188,7 @@ struct Speaker {
     finishing: Vec<Incarnation>,
 }
 
-/// The intake of one group.
+/// The intake of one splitter of a group.
 #[derive(Debug, Default)]
 pub struct Intake {
     newest: Option<SplitterIncarnation>,
@@ -303,23 +303,23 @@ impl Intake {
 
     fn open(&mut self, link: LinkId, opening: Opening) -> Vec<Action> {
         if let Some(newest) = self.newest
-            && opening.splitter < newest
+            && opening.life < newest
             && !bug(Bug::AcceptStaleSession)
         {
             let reason = format!(
                 "this splitter's life {} is older than {newest}, which speaks for the group already",
-                opening.splitter
+                opening.life
             );
             return vec![Action::Refuse { link, retry: false, reason }];
         }
-        if self.newest == Some(opening.splitter) && self.newest_link.is_some_and(|newest| link < newest) {
+        if self.newest == Some(opening.life) && self.newest_link.is_some_and(|newest| link < newest) {
             // Read late, when the splitter had given that connection up: what it says of its outbox is not true any
             // more, and a session granted on it would end the one that goes on.
             let reason = "a newer connection of this splitter has opened already".to_owned();
             return vec![Action::Refuse { link, retry: true, reason }];
         }
         let mut actions = self.end_speaker();
-        self.newest = Some(opening.splitter);
+        self.newest = Some(opening.life);
         self.newest_link = Some(link);
         self.speaker = Some(Speaker {
             link,

@@ -45,6 +45,8 @@ pub struct OpenImage {
     pub rw: bool,
     /// Only this volume.
     pub volume: Option<String>,
+    /// Also a moment that is no barrier.
+    pub any_point: bool,
 }
 
 /// The open images.
@@ -146,7 +148,7 @@ impl Images {
         let asked = format!("{name}@{}", ask.point);
         let doing = format!("open image {asked}");
         let journal = group.open()?.journal();
-        let position = resolve(journal, &doing, &ask.point.clone().into())?;
+        let position = resolve(journal, &doing, &ask.point.clone().into(), ask.any_point)?;
         let image = journal.image(position).map_err(|e| point_error(&doing, &e))?;
         let wanted = |member: &&Member| ask.volume.as_ref().is_none_or(|volume| *volume == member.name);
         let members: Vec<_> = image.members().iter().filter(wanted).cloned().collect();

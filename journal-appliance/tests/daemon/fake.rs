@@ -13,10 +13,13 @@ use record::conversation::{
     Bytes, Continuation, FRAME_HEAD_BYTES, Member, Message, ToAppliance, ToSplitter, VERSION, VolumeExtent, frame_head,
 };
 use record::geometry::Extent;
-use record::ids::{GroupId, Incarnation, JournalId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
 use record::member::BookmarkNote;
 use record::op::Op;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
+
+/// Every splitter of these tests.
+pub const SPLITTER: SplitterId = SplitterId::from_bytes(*b"splitter of test");
 
 /// How long an answer may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -156,7 +159,9 @@ impl Link {
         self.say(&ToAppliance::Open {
             version: VERSION,
             group,
-            splitter: SplitterIncarnation::new(splitter),
+            splitter: SPLITTER,
+            name: "main".to_owned(),
+            life: SplitterIncarnation::new(splitter),
             continuation,
             outbox: outbox.to_string_lossy().into_owned(),
             relied: None,

@@ -122,6 +122,8 @@ fn attach(name: &str, id: &str) -> AttachVolume {
         name: name.to_owned(),
         sectors: SECTORS,
         block_bytes: 512,
+        splitter_id: fake::SPLITTER.to_string(),
+        splitter: "main".to_owned(),
         replica: None,
         dry_run: false,
     }
@@ -312,13 +314,15 @@ fn strangers_are_told_why_they_are_not_served() {
     link.say(&ToAppliance::Open {
         version: 77,
         group: GroupId::from_bytes([9; 16]),
-        splitter: record::position::SplitterIncarnation::new(1),
+        splitter: fake::SPLITTER,
+        name: "main".to_owned(),
+        life: record::position::SplitterIncarnation::new(1),
         continuation: lost(),
         outbox: String::new(),
         relied: None,
     });
     let ToSplitter::Refused { retry: false, reason } = link.expect() else { panic!("refused") };
-    assert!(reason.contains("version 77") && reason.contains("version 2"), "{reason}");
+    assert!(reason.contains("version 77") && reason.contains("version 3"), "{reason}");
     let mut link = world.link();
     link.say(&ToAppliance::Alive {});
     assert!(matches!(link.expect(), ToSplitter::Refused { retry: false, .. }));
@@ -395,7 +399,7 @@ fn lost_records_open_a_gap_that_only_a_resynchronisation_closes() {
             let gap = &timeline.gaps[0];
             assert!(gap.end.is_some());
             let point = PointSpec::Seq { position: gap.begin };
-            let plan = ApplianceRequest::RollbackPlan { group: "g".to_owned(), point };
+            let plan = ApplianceRequest::RollbackPlan { group: "g".to_owned(), point, any_point: false };
             assert_eq!(at.world.ask(&plan).expect_err("inside").kind, Kind::Refused);
         }
         other => panic!("{other:?}"),
@@ -440,7 +444,7 @@ fn initial_synchronisation_does_not_hold_up_what_hosts_write() {
 fn hold_for_rollback(at: &mut Joined) -> u64 {
     let (id, ticket, name) = loop {
         match at.link.expect() {
-            ToSplitter::RollbackPrepare { id, ticket, name } => break (id, ticket, name),
+            ToSplitter::RollbackPrepare { id, ticket, name, barrier: None } => break (id, ticket, name),
             ToSplitter::Ack { .. } => {}
             other => panic!("not ROLLBACK_PREPARE: {other:?}"),
         }
@@ -502,6 +506,7 @@ fn rollback_to(name: &str) -> ApplianceRequest {
     ApplianceRequest::Rollback {
         group: "g".to_owned(),
         point: PointSpec::Bookmark { name: name.to_owned() },
+        any_point: false,
         // There is no splitter's control socket here to tell which devices to look at.
         force: true,
     }
@@ -514,6 +519,7 @@ fn a_rollback_restores_the_backing_and_can_be_undone() {
     let plan = ApplianceRequest::RollbackPlan {
         group: "g".to_owned(),
         point: PointSpec::Bookmark { name: "good".to_owned() },
+        any_point: false,
     };
     let Ok(Answer::RollbackPlan(plan)) = at.world.ask(&plan) else { panic!("plan") };
     assert_eq!((plan.writes_given_up, plan.punches_given_up), (1, 1));
@@ -643,7 +649,7 @@ fn a_splitter_learns_of_volumes_that_join_and_leave() {
         }
     };
     assert_eq!(joined(&mut at.link), [true, false]);
-    let plan = ApplianceRequest::RollbackPlan { group: "g".to_owned(), point: latest() };
+    let plan = ApplianceRequest::RollbackPlan { group: "g".to_owned(), point: latest(), any_point: false };
     let Ok(Answer::RollbackPlan(plan)) = at.world.ask(&plan) else { panic!("plan") };
     assert_eq!(plan.untouched, ["w"], "the group does not show it yet");
     let detach = ApplianceRequest::DetachVolume {
@@ -680,7 +686,13 @@ fn groups_are_made_listed_removed_and_survive_a_restart() {
     let remove = ApplianceRequest::GroupRemove { name: "b".to_owned() };
     assert!(matches!(world.ask(&remove), Ok(Answer::Done { .. })));
     assert!(!world.paths.state().join("groups/b").exists());
-    let point = ApplianceRequest::ImageOpen { group: "b".to_owned(), point: latest(), rw: false, volume: None };
+    let point = ApplianceRequest::ImageOpen {
+        group: "b".to_owned(),
+        point: latest(),
+        rw: false,
+        volume: None,
+        any_point: false,
+    };
     assert_eq!(world.ask(&point).expect_err("gone").kind, Kind::NotFound);
 }
 

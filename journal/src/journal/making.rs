@@ -179,11 +179,13 @@ impl Journal {
         let Some(beginning) = tail.take_beginning() else { return Ok(()) };
         let note = RecoveryNote { clean: beginning.clean }.encode();
         let mut records = vec![(bare(Op::Recovery, Incarnation::NONE), note)];
-        let session = read(&self.reader.core.state).sessions.current();
-        if let Some(session) = session.filter(|_| !beginning.stream_known) {
-            let splitter = read(&self.reader.core.state).sessions.splitter();
-            let lost = SessionNote { session, splitter, clean: false };
-            records.push((bare(Op::SessionLost, Incarnation::NONE), lost.encode()));
+        if !beginning.stream_known {
+            let state = read(&self.reader.core.state);
+            for at in state.sessions.streams().iter() {
+                let life = state.sessions.life(at.splitter);
+                let lost = SessionNote { session: at.session, splitter: at.splitter, life, clean: false };
+                records.push((bare(Op::SessionLost, Incarnation::NONE), lost.encode()));
+            }
         }
         match self.append_own(tail, &records, None, Label::default()) {
             Ok(_) => {

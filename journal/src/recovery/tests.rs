@@ -3,8 +3,14 @@
 use super::*;
 use crate::place::SegmentNumber;
 use kit::Rng;
-use record::ids::JournalId;
+use record::ids::{JournalId, SplitterId};
 use record::position::StreamSeq;
+use record::streams::StreamAt;
+
+fn streams(session: u64, next: u64) -> Streams {
+    let splitter = SplitterId::from_bytes([1; 16]);
+    Streams::one(StreamAt { splitter, session: Session::new(session), next: StreamSeq::new(next) })
+}
 
 fn place(n: u64) -> Place {
     Place { segment: SegmentNumber::FIRST, offset: n * 12_288 }
@@ -23,8 +29,7 @@ fn chunk(mark: &TailMark, epoch: u64, committed: u64) -> (Seen, TailMark) {
         body_header_len: 4096,
         payload_len: 4096,
         body_digest: u32::try_from(mark.next_chunk.get() * 31 + epoch).expect("small"),
-        session: Session::new(1),
-        next_seq: StreamSeq::new(mark.next_chunk.get() + 1),
+        streams: streams(1, mark.next_chunk.get() + 1),
         label: Label::from_nanos(mark.next_chunk.get()),
         offset: place(mark.next_chunk.get()).offset,
         segment: 1,
@@ -43,8 +48,7 @@ fn chunk(mark: &TailMark, epoch: u64, committed: u64) -> (Seen, TailMark) {
         next_chunk: header.number.next(),
         next_position: header.next_position,
         previous: crc,
-        session: header.session,
-        next_seq: header.next_seq,
+        streams: header.streams,
         label: header.label,
     };
     (seen, behind)

@@ -99,6 +99,8 @@ pub struct Mark {
 pub enum MarkKind {
     /// A flush of the backing succeeded.
     Flush,
+    /// A moment at which every splitter of the group stood still: a point across all of them.
+    Barrier,
     /// The first discard after ten seconds or more without one: often the moment behind a deletion.
     PunchAfterPause,
     /// A volume joined.
@@ -132,6 +134,8 @@ pub struct TimelineView {
     pub window: Option<Window>,
     /// The newest position, point or not.
     pub head: At,
+    /// Whether several splitters serve the group now: only barriers are points across them.
+    pub barriers_only: bool,
     /// What cannot, oldest first.
     pub gaps: Vec<Gap>,
     /// Bookmarks, oldest first.

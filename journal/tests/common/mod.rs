@@ -9,7 +9,7 @@ use kit::{Laying, MemBase, Reference, Rng, SimDisk};
 use record::build::BodyBytes;
 use record::conversation::Continuation;
 use record::geometry::{Extent, LogicalBlock, SectorCount};
-use record::ids::{GroupId, Incarnation, JournalId, VolumeId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::member::RollbackNote;
 use record::op::Op;
 use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub const ID: JournalId = JournalId::from_bytes(*b"journal of tests");
+
+/// The splitter of all volumes, but where a test has several.
+pub const SPLITTER: SplitterId = SplitterId::from_bytes(*b"splitter of test");
 
 /// One volume and its replica.
 #[derive(Clone, Debug)]
@@ -87,6 +90,7 @@ pub fn join_request(n: u8, name: &str, sectors: u64) -> JoinRequest {
         name: name.into(),
         size: SectorCount::new(sectors).expect("a size"),
         block: LogicalBlock::SECTOR,
+        splitter: SPLITTER,
     }
 }
 
@@ -153,7 +157,7 @@ impl Group {
     }
 
     pub fn open_session(&mut self, continuation: &Continuation) -> bool {
-        let granted = self.journal.grant(self.splitter, continuation).expect("grant");
+        let granted = self.journal.grant(SPLITTER, self.splitter, continuation).expect("grant");
         if granted.fresh {
             self.laying = Laying::new(ID, granted.session, granted.expected, granted.label);
             self.outbox.clear();
@@ -237,9 +241,9 @@ impl Group {
         if chunks.is_empty() {
             return true;
         }
-        let outcome = self.journal.append_many(&chunks);
+        let outcome = self.journal.append_many(self.session, &chunks);
         // What it took is durable, whatever it says of the rest.
-        let durable = self.journal.watermarks().expect("a session").durable;
+        let durable = self.journal.watermarks(self.session).expect("a session").durable;
         let taken = self.outbox.iter().take_while(|s| s.next <= durable).count();
         for sealed in self.outbox.drain(..taken).collect::<Vec<_>>() {
             self.apply(&sealed.effects);

@@ -59,13 +59,19 @@ fn area(blocks: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = (u64, u3
 fn to_appliance() -> impl Strategy<Value = ToAppliance> {
     use ToAppliance as T;
     prop_oneof![
-        (any::<[u8; 16]>(), any::<u64>(), continuation(), text(), prop::option::of((session(), seq()))).prop_map(
-            |(group, life, continuation, outbox, relied)| {
-                let (group, splitter) = (GroupId::from_bytes(group), SplitterIncarnation::new(life));
+        (
+            any::<([u8; 16], [u8; 16])>(),
+            any::<u64>(),
+            continuation(),
+            (text(), text()),
+            prop::option::of((session(), seq()))
+        )
+            .prop_map(|((group, splitter), life, continuation, (name, outbox), relied)| {
+                let (group, splitter) = (GroupId::from_bytes(group), SplitterId::from_bytes(splitter));
+                let life = SplitterIncarnation::new(life);
                 let relied = relied.map(|(session, next)| Relied { session, next });
-                T::Open { version: VERSION, group, splitter, continuation, outbox, relied }
-            }
-        ),
+                T::Open { version: VERSION, group, splitter, name, life, continuation, outbox, relied }
+            }),
         (session(), seq(), area(1..=16), area(0..=1024)).prop_map(
             |(session, first, (header_at, header_len), (payload_at, payload_len))| T::Chunk {
                 session,
@@ -98,6 +104,9 @@ fn to_appliance() -> impl Strategy<Value = ToAppliance> {
             extent,
             at
         }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(barrier, label)| T::Quiesced { barrier, label: Label::from_nanos(label) }),
+        (any::<u64>(), text()).prop_map(|(barrier, reason)| T::BarrierRefused { barrier, reason }),
     ]
 }
 
@@ -142,7 +151,19 @@ fn to_splitter() -> impl Strategy<Value = ToSplitter> {
         volume().prop_map(|volume| T::Joined { volume }),
         Just(T::Forget {}),
         (any::<u64>(), text()).prop_map(|(ticket, name)| T::LayBookmark { ticket, name }),
-        (any::<u64>(), any::<u64>(), text()).prop_map(|(id, ticket, name)| T::RollbackPrepare { id, ticket, name }),
+        (any::<u64>(), any::<u64>(), text(), any::<Option<u64>>())
+            .prop_map(|(id, ticket, name, barrier)| T::RollbackPrepare { id, ticket, name, barrier }),
+        (any::<u64>(), any::<u32>()).prop_map(|(barrier, hold_ms)| T::Quiesce { barrier, hold_ms }),
+        (any::<[u64; 3]>(), prop::collection::btree_set(any::<u64>(), 2..=STREAMS_MAX), text()).prop_map(
+            |([barrier, ticket, label], sessions, name)| T::PlaceBarrier {
+                barrier,
+                ticket,
+                sessions: sessions.into_iter().map(Session::new).collect(),
+                name,
+                label: Label::from_nanos(label)
+            }
+        ),
+        any::<u64>().prop_map(|barrier| T::Release { barrier }),
         any::<u64>().prop_map(|id| T::RollbackAbort { id }),
         (any::<u64>(), extents(), any::<bool>()).prop_map(|(id, extents, last)| T::Restore { id, extents, last }),
         (volume(), pieces()).prop_map(|(volume, (extent, pieces))| T::RestoreData {
@@ -308,7 +329,7 @@ fn messages_whose_fields_contradict_each_other_are_refused() {
         answer(vec![data(9, 1, 512), data(9, 1, 512)], ""),
         answer(vec![data(8, 2, 1024)], "but unreadable"),
         ToSplitter::LayBookmark { ticket: 1, name: "n".repeat(NAME_BYTES_MAX + 1) },
-        ToSplitter::RollbackPrepare { id: 1, ticket: 1, name: "n".repeat(NAME_BYTES_MAX + 1) },
+        ToSplitter::RollbackPrepare { id: 1, ticket: 1, barrier: None, name: "n".repeat(NAME_BYTES_MAX + 1) },
         ToSplitter::Restore {
             id: 1,
             extents: vec![VolumeExtent { volume, extent }; RESTORE_EXTENTS_MAX + 1],
@@ -340,7 +361,9 @@ fn an_open_of_another_version_is_refused_with_its_number() {
     let open = |version| ToAppliance::Open {
         version,
         group: GroupId::from_bytes([1; 16]),
-        splitter: SplitterIncarnation::FIRST,
+        splitter: SplitterId::from_bytes([2; 16]),
+        name: "east".into(),
+        life: SplitterIncarnation::FIRST,
         continuation: Continuation::Lost { reason: "first".into() },
         outbox: "/run/undisk/outbox".into(),
         relied: None,

@@ -6,7 +6,7 @@
 use super::Bytes;
 use crate::digest::Digest;
 use crate::geometry::Extent;
-use crate::ids::{GroupId, Incarnation, JournalId, VolumeId};
+use crate::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use crate::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
 
 /// A field that has bytes.
@@ -80,7 +80,7 @@ macro_rules! wire_id {
         }
     )*};
 }
-wire_id!(GroupId, VolumeId, JournalId);
+wire_id!(GroupId, VolumeId, JournalId, SplitterId);
 
 impl Wire for Extent {
     fn put(&self, out: &mut Vec<u8>) {

@@ -1,6 +1,9 @@
 //! A journal header is read back as it was written; a flipped bit, another journal or nonsense is no header.
 
 use super::*;
+use crate::ids::SplitterId;
+use crate::position::{Session, StreamSeq};
+use crate::streams::StreamAt;
 use proptest::prelude::*;
 
 fn header() -> impl Strategy<Value = ChunkHeader> {
@@ -24,14 +27,21 @@ fn header() -> impl Strategy<Value = ChunkHeader> {
                 body_header_len: header * 4096,
                 payload_len: payload * 4096,
                 body_digest: digest,
-                session: Session::new(session),
-                next_seq: StreamSeq::new(next),
+                streams: streams(session, next),
                 label: Label::from_nanos(label),
                 offset,
                 segment,
             }
         },
     )
+}
+
+fn streams(session: u64, next: u64) -> Streams {
+    let splitter = |n| SplitterId::from_bytes([n; 16]);
+    let (session, next) = (Session::new(session), StreamSeq::new(next));
+    let mut streams = Streams::one(StreamAt { splitter: splitter(4), session, next });
+    streams.set(StreamAt { splitter: splitter(3), session: Session::new(1), next: StreamSeq::FIRST });
+    streams
 }
 
 fn sample() -> ChunkHeader {
@@ -46,8 +56,7 @@ fn sample() -> ChunkHeader {
         body_header_len: 4096,
         payload_len: 8192,
         body_digest: 0x0bad_cafe,
-        session: Session::new(2),
-        next_seq: StreamSeq::new(31),
+        streams: streams(2, 31),
         label: Label::from_nanos(1_795_341_600_000_000_000),
         offset: 1 << 20,
         segment: 2,
@@ -132,7 +141,7 @@ fn a_header_cut_short_is_none() {
 fn a_well_sealed_header_that_makes_no_sense_is_none() {
     let journal = sample().journal;
     assert!(ChunkHeader::decode(&forged(32, &12u64.to_le_bytes()), journal).is_some(), "forging changes nothing else");
-    let nonsense: [(usize, &[u8], &str); 9] = [
+    let nonsense: [(usize, &[u8], &str); 10] = [
         (4, &[2], "another version"),
         (6, &[1], "reserved bytes behind the version"),
         (48, &39u64.to_le_bytes(), "positions that run backwards"),
@@ -141,7 +150,8 @@ fn a_well_sealed_header_that_makes_no_sense_is_none() {
         (68, &(68 * 1024u32).to_le_bytes(), "a header area longer than any"),
         (68, &4097u32.to_le_bytes(), "a header area of odd length"),
         (72, &(4096 * 1025u32).to_le_bytes(), "a payload area longer than any"),
-        (116, &[1], "reserved bytes behind the fields"),
+        (FIELDS_END, &[1], "reserved bytes behind the fields"),
+        (100, &[1], "reserved bytes before the streams"),
     ];
     for (at, with, why) in nonsense {
         assert_eq!(ChunkHeader::decode(&forged(at, with), journal), None, "{why}");

@@ -8,9 +8,10 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn join() -> impl Strategy<Value = JoinNote> {
-    (any::<[u8; 16]>(), any::<u32>(), 0..=u64::MAX / 512, 9..=12u32, name()).prop_map(
-        |(volume, incarnation, size, shift, name)| JoinNote {
+    (any::<([u8; 16], [u8; 16])>(), any::<u32>(), 0..=u64::MAX / 512, 9..=12u32, name()).prop_map(
+        |((volume, splitter), incarnation, size, shift, name)| JoinNote {
             volume: VolumeId::from_bytes(volume),
+            splitter: SplitterId::from_bytes(splitter),
             incarnation: Incarnation::new(incarnation),
             size: SectorCount::new(size).unwrap(),
             block: LogicalBlock::new(1 << shift).unwrap(),
@@ -53,10 +54,24 @@ proptest! {
     }
 
     #[test]
-    fn a_session_note_comes_back(session in any::<u64>(), splitter in any::<u64>(), clean in any::<bool>()) {
+    fn a_barrier_note_comes_back(
+        id in any::<u64>(), ticket in any::<u64>(), name in name(),
+        sessions in proptest::collection::btree_set(any::<u64>(), 2..=STREAMS_MAX),
+    ) {
+        let sessions = sessions.into_iter().map(Session::new).collect();
+        let note = BarrierNote { id, ticket, sessions, name };
+        let bytes = note.encode();
+        prop_assert!(bytes.len() <= crate::chunk::NOTE_BYTES_MAX);
+        prop_assert!(refuses_all_but(&bytes, BarrierNote::decode));
+        prop_assert_eq!(BarrierNote::decode(&bytes), Some(note));
+    }
+
+    #[test]
+    fn a_session_note_comes_back(session in any::<u64>(), of in any::<([u8; 16], u64)>(), clean in any::<bool>()) {
         let note = SessionNote {
             session: Session::new(session),
-            splitter: SplitterIncarnation::new(splitter),
+            splitter: SplitterId::from_bytes(of.0),
+            life: SplitterIncarnation::new(of.1),
             clean,
         };
         let bytes = note.encode();
@@ -72,6 +87,7 @@ fn fields_that_make_no_sense_are_refused() {
         incarnation: Incarnation::new(1),
         size: SectorCount::new(2048).unwrap(),
         block: LogicalBlock::SECTOR,
+        splitter: SplitterId::from_bytes([8; 16]),
         name: "db".into(),
     };
     let good = note.encode();
@@ -83,9 +99,11 @@ fn fields_that_make_no_sense_are_refused() {
     };
     assert_eq!(with(22, &u64::MAX.to_le_bytes()), None, "a size past the last sector");
     assert_eq!(with(30, &768u32.to_le_bytes()), None, "a logical block of 768 bytes");
-    assert_eq!(with(35, &[0xff]), None, "a name that is not UTF-8");
-    let mut clean = SessionNote { session: Session::FIRST, splitter: SplitterIncarnation::FIRST, clean: true }.encode();
-    clean[18] = 2;
+    assert_eq!(with(51, &[0xff]), None, "a name that is not UTF-8");
+    let splitter = SplitterId::from_bytes([8; 16]);
+    let note = SessionNote { session: Session::FIRST, splitter, life: SplitterIncarnation::FIRST, clean: true };
+    let mut clean = note.encode();
+    clean[34] = 2;
     assert_eq!(SessionNote::decode(&clean), None, "neither clean nor not");
 }
 

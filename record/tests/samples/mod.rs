@@ -8,14 +8,17 @@ use record::conversation::{
 use record::digest::Digest;
 use record::geometry::{Extent, LogicalBlock, SectorCount};
 use record::header::ChunkHeader;
-use record::ids::{GroupId, Incarnation, JournalId, VolumeId};
-use record::member::{BookmarkNote, JoinNote, RollbackNote, SessionNote};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
+use record::member::{BarrierNote, BookmarkNote, JoinNote, RollbackNote, SessionNote};
 use record::op::{Op, OpFlags};
 use record::position::{ChunkNumber, JournalEpoch, Label, Position, Session, SplitterIncarnation, StreamSeq};
+use record::streams::{StreamAt, Streams};
 
 pub const JOURNAL: JournalId = JournalId::from_bytes(*b"journal of tests");
 const GROUP: GroupId = GroupId::from_bytes(*b"the group itself");
 const VOLUME: VolumeId = VolumeId::from_bytes(*b"a volume, number");
+const SPLITTER: SplitterId = SplitterId::from_bytes(*b"the splitter, a.");
+const OTHER: SplitterId = SplitterId::from_bytes(*b"another splitter");
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);
 const SESSION: Session = Session::new(5);
@@ -35,14 +38,18 @@ pub fn notes() -> Vec<(&'static str, Op, Vec<u8>)> {
         incarnation: SECOND,
         size: SectorCount::new(2_097_152).expect("1 GiB"),
         block: LogicalBlock::SECTOR,
+        splitter: SPLITTER,
         name: "database".into(),
     };
-    let session = SessionNote { session: SESSION, splitter: SplitterIncarnation::new(9), clean: false };
+    let session = SessionNote { session: SESSION, splitter: SPLITTER, life: SplitterIncarnation::new(9), clean: false };
+    let barrier =
+        BarrierNote { id: 6, ticket: 79, sessions: vec![Session::new(4), SESSION], name: "both-hosts".into() };
     vec![
         ("join", Op::Join, join.encode()),
         ("bookmark", Op::Bookmark, BookmarkNote { ticket: 77, name: "before-the-upgrade".into() }.encode()),
         ("rollback", Op::Rollback, RollbackNote { target: Position::new(40), id: 3 }.encode()),
         ("session", Op::SessionGranted, session.encode()),
+        ("barrier", Op::Barrier, barrier.encode()),
     ]
 }
 
@@ -105,12 +112,17 @@ pub fn header() -> ChunkHeader {
         body_header_len: body.header.header_len,
         payload_len: body.header.payload_len,
         body_digest: body.digest,
-        session: SESSION,
-        next_seq: body.next_seq(),
+        streams: streams(body.next_seq()),
         label: Label::from_nanos(1_795_341_600_000_000_020),
         offset: 1 << 20,
         segment: 2,
     }
+}
+
+fn streams(next: StreamSeq) -> Streams {
+    let mut streams = Streams::one(StreamAt { splitter: SPLITTER, session: SESSION, next });
+    streams.set(StreamAt { splitter: OTHER, session: Session::new(4), next: StreamSeq::new(7) });
+    streams
 }
 
 /// Every message of a splitter, every variant of its fields.
@@ -119,7 +131,9 @@ pub fn to_appliance() -> Vec<ToAppliance> {
     let open = |continuation| T::Open {
         version: VERSION,
         group: GROUP,
-        splitter: SplitterIncarnation::new(9),
+        splitter: SPLITTER,
+        name: "east".into(),
+        life: SplitterIncarnation::new(9),
         continuation,
         outbox: "/run/undisk/outbox".into(),
         relied: Some(Relied { session: SESSION, next: StreamSeq::new(100) }),
@@ -155,6 +169,8 @@ pub fn to_appliance() -> Vec<ToAppliance> {
         T::Close {},
         T::Alive {},
         T::VerifyRead { session: SESSION, volume: FIRST, extent: extent(64, 16), at: StreamSeq::new(121) },
+        T::Quiesced { barrier: 6, label: Label::from_nanos(1_795_341_600_000_000_020) },
+        T::BarrierRefused { barrier: 6, reason: "a resynchronisation is running".into() },
     ]
 }
 
@@ -187,7 +203,8 @@ pub fn to_splitter() -> Vec<ToSplitter> {
         T::SyncAck { volume: SECOND, bytes: 1 << 30 },
         T::Joined { volume: SECOND },
         T::LayBookmark { ticket: 77, name: "before-the-upgrade".into() },
-        T::RollbackPrepare { id: 3, ticket: 78, name: "before-rollback-3".into() },
+        T::RollbackPrepare { id: 3, ticket: 78, name: "before-rollback-3".into(), barrier: None },
+        T::RollbackPrepare { id: 4, ticket: 0, name: String::new(), barrier: Some(6) },
         T::RollbackAbort { id: 3 },
         T::Restore { id: 3, extents: vec![VolumeExtent { volume: FIRST, extent: extent(64, 16) }], last: true },
         T::RestoreData {
@@ -218,5 +235,14 @@ pub fn to_splitter() -> Vec<ToSplitter> {
             digest: None,
             trouble: "the volume has not joined".into(),
         },
+        T::Quiesce { barrier: 6, hold_ms: 5000 },
+        T::PlaceBarrier {
+            barrier: 6,
+            ticket: 79,
+            sessions: vec![Session::new(4), SESSION],
+            name: "both-hosts".into(),
+            label: Label::from_nanos(1_795_341_600_000_000_020),
+        },
+        T::Release { barrier: 6 },
     ]
 }

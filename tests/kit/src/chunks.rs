@@ -78,6 +78,11 @@ impl Laying {
         self.lay(Op::Bookmark, OpFlags::NONE, Incarnation::NONE, None, note.encode());
     }
 
+    /// Lays a record with a note.
+    pub fn note(&mut self, op: Op, note: Vec<u8>) {
+        self.lay(op, OpFlags::NONE, Incarnation::NONE, None, note);
+    }
+
     /// Seals what is laid into one chunk; `None` when nothing is.
     pub fn seal(&mut self) -> Option<BodyBytes> {
         if self.open.is_empty() {

@@ -12,7 +12,7 @@ use crate::replica::Replica;
 use crate::rot::{self, Rotten};
 use crate::time::{self, ApplianceClock, MS, US};
 use crate::trace::Trace;
-use crate::world::{GROUP, JOURNAL};
+use crate::world::{GROUP, JOURNAL, SPLITTER};
 use journal::{Create, JoinRequest, Journal, JournalError};
 use journal_appliance::group::Group;
 use kit::SimDisk;
@@ -98,6 +98,7 @@ impl Appliance {
                 name: format!("v{n}"),
                 size: SectorCount::new(*sectors).ok_or_else(|| JournalError::Refused("no sectors".into()))?,
                 block: LogicalBlock::SECTOR,
+                splitter: SPLITTER,
             };
             journal.join(&request, Label::from_nanos(2))?;
         }
@@ -195,7 +196,7 @@ impl Appliance {
 
     /// What was called durable is there, whatever happened since.
     fn check_promises(&self, journal: &Journal, kept: Position) {
-        let Some(marks) = journal.watermarks() else { return };
+        let Some(marks) = journal.status().watermarks.first().copied() else { return };
         let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((newest, _)) = promises.last_key_value()
             && *newest > marks.session.get()
@@ -306,7 +307,8 @@ impl Appliance {
 
     /// Looks at what is durable.
     fn sight(&self, journal: &Journal) {
-        let (status, marks) = (journal.status(), journal.watermarks());
+        let status = journal.status();
+        let marks = status.watermarks.first().copied();
         let mut history = self.history.borrow_mut();
         history.found(status.head.position);
         let stamp =

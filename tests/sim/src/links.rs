@@ -389,14 +389,17 @@ impl Links {
             let Some(message) = decode::<ToAppliance>(&frame) else { break "a frame cannot be read".to_owned() };
             self.trace.frame("there", id.0, &message);
             match message {
-                ToAppliance::Open { version: _, group: _, splitter, continuation, outbox, relied } if !opened => {
+                ToAppliance::Open { version: _, group: _, splitter, name, life, continuation, outbox, relied }
+                    if !opened =>
+                {
                     opened = true;
                     let (alive, promises) = (Arc::clone(&listener.alive), Arc::clone(&listener.promises));
                     let link = Link::new(
                         id,
                         Arc::new(ApplianceEnd { conn: conn.clone(), alive, disk: listener.disk.clone(), promises }),
                     );
-                    let opening = Opening { group: crate::world::GROUP, splitter, continuation, outbox, relied };
+                    let opening =
+                        Opening { group: crate::world::GROUP, splitter, name, life, continuation, outbox, relied };
                     listener.mailbox.push(Event::Link(LinkEvent::Open { link, opening }));
                 }
                 ToAppliance::Alive {} => {}

@@ -12,7 +12,7 @@ use crate::hosts::Device;
 use crate::links::{Held, Links, SplitterEnd};
 use crate::time::{self, MS, S, US};
 use crate::trace::Trace;
-use crate::world::{GROUP, JOURNAL};
+use crate::world::{GROUP, JOURNAL, SPLITTER};
 use record::geometry::{LogicalBlock, SectorCount};
 use record::ids::{BootId, Incarnation, VolumeId};
 use record::position::{Session, SplitterIncarnation};
@@ -30,7 +30,7 @@ use ublk_splitter::begin::{Left, begin};
 use ublk_splitter::bell::Rings;
 use ublk_splitter::catalog::{Catalog, GroupRow};
 use ublk_splitter::dirty_map::{DirtyMap, Missing};
-use ublk_splitter::group::Group;
+use ublk_splitter::group::{Group, Identity};
 use ublk_splitter::link::talk::{Parting, Talk};
 use ublk_splitter::outbox::{Mode, Outbox, Owner as OutboxOwner};
 use ublk_splitter::policy::Policy;
@@ -275,7 +275,8 @@ impl Splitter {
         }
         let outbox = Outbox::open(&remains.outbox(), owner, remains.slots, Mode::Waiting).map_err(|e| text(&e))?;
         let catalog = Arc::clone(&remains.catalog);
-        let group = Arc::new(begin(&row, GROUP, JOURNAL, life, outbox, Left::default(), catalog, time::of_host));
+        let me = Identity { id: SPLITTER, name: "simulated".to_owned(), life };
+        let group = Arc::new(begin(&row, GROUP, JOURNAL, me, outbox, Left::default(), catalog, time::of_host));
         let adopted = group.stream.session().is_some();
         self.trace.note("splitter starts", &[life.get(), u64::from(adopted)]);
         let missing = if remains.fresh.replace(false) { Missing::Clean } else { Missing::Dirty };

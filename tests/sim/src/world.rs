@@ -18,7 +18,7 @@ use crate::time::{self, MS, S};
 use crate::trace::Trace;
 use journal::{Image, Journal};
 use record::geometry::Extent;
-use record::ids::{GroupId, Incarnation, JournalId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
 use record::position::Position;
 use std::cell::{Cell as Slot, RefCell};
 use std::fs::File;
@@ -32,6 +32,8 @@ use ublk_splitter::regions::REGION_SECTORS;
 
 /// The group of every world.
 pub const GROUP: GroupId = GroupId::from_bytes(*b"simulated group.");
+/// The splitter of every world.
+pub const SPLITTER: SplitterId = SplitterId::from_bytes(*b"simulated split.");
 /// Its journal.
 pub const JOURNAL: JournalId = JournalId::from_bytes(*b"simulated journl");
 

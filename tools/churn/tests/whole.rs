@@ -54,9 +54,8 @@ impl Bench {
     fn is_surely_data(&self, sector: usize, log: &str) -> bool {
         let (header, entries) = log::read(&self.path(log)).unwrap();
         let history = History::new(header, &entries).unwrap();
-        let covers = |operation: &Operation| {
-            (operation.sector..operation.sector + operation.sectors).contains(&(sector as u64))
-        };
+        let covers =
+            |operation: &Operation| (operation.sector..operation.sector + operation.sectors).contains(&(sector as u64));
         let writes_last = history.operations.iter().filter(|operation| covers(operation) && operation.kind.writes());
         let begun = writes_last.map(|operation| operation.submitted).max().unwrap();
         history
@@ -106,7 +105,8 @@ fn what_a_run_left_is_right_and_every_change_of_it_is_found() {
     // A flipped bit, a sector in another's place, data where zeros are.
     let bytes = fs::read(&device).unwrap();
     // Not where a zeroing ran beside the write that is shown: there zeros are a legal end of the same run.
-    let data_at = (64..4160).find(|sector| bytes[sector * 512] == b'u' && bench.is_surely_data(*sector, "log")).unwrap();
+    let data_at =
+        (64..4160).find(|sector| bytes[sector * 512] == b'u' && bench.is_surely_data(*sector, "log")).unwrap();
     let zero_at = (64..4160).find(|sector| bytes[sector * 512] == 0).unwrap();
     let image = bench.path("image");
     let wrong = |change: &dyn Fn(&mut Vec<u8>)| {

@@ -8,7 +8,7 @@ use control::error::ControlError;
 use journal::place::{Place, SegmentNumber};
 use record::chunk::Record;
 use record::ids::Incarnation;
-use record::member::{BookmarkNote, JoinNote, RollbackNote, SessionNote};
+use record::member::{BarrierNote, BookmarkNote, JoinNote, RollbackNote, SessionNote};
 use record::op::{Op, OpFlags};
 use record::position::Position;
 use serde_json::{Map, Value, json};
@@ -184,6 +184,7 @@ fn fields(op: Op, bytes: &[u8]) -> Option<Map<String, Value>> {
                 ("id", json!(note.volume.to_string())),
                 ("size_sectors", json!(note.size.get())),
                 ("block_bytes", json!(note.block.bytes())),
+                ("splitter", json!(note.splitter.to_string())),
             ]
         }
         Op::Rollback => {
@@ -194,8 +195,19 @@ fn fields(op: Op, bytes: &[u8]) -> Option<Map<String, Value>> {
             let note = SessionNote::decode(bytes)?;
             vec![
                 ("granted", json!(note.session.get())),
-                ("splitter", json!(note.splitter.get())),
+                ("splitter", json!(note.splitter.to_string())),
+                ("life", json!(note.life.get())),
                 ("clean", json!(note.clean)),
+            ]
+        }
+        Op::Barrier => {
+            let note = BarrierNote::decode(bytes)?;
+            let sessions: Vec<u64> = note.sessions.iter().map(|session| session.get()).collect();
+            vec![
+                ("barrier", json!(note.id)),
+                ("ticket", json!(note.ticket)),
+                ("sessions", json!(sessions)),
+                ("bookmark", json!(note.name)),
             ]
         }
         // RECOVERY's note is the journal's own affair: how it was found, which `points` tells.

@@ -44,7 +44,8 @@ pub fn attach(reader: &Reader, replicas: &Replicas, volumes: &[String]) -> Resul
 /// The image at a point.
 pub fn image(reader: &Reader, point: &PointSpec) -> Result<Image, ControlError> {
     let point = Point::from(point.clone());
-    let position = reader.resolve(&point).map_err(|error| out::point_error(&error))?;
+    // One volume is read, and each volume has one splitter and so one order: any position will do.
+    let position = reader.resolve(&point, true).map_err(|error| out::point_error(&error))?;
     image_at(reader, position)
 }
 

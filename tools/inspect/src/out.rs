@@ -36,7 +36,7 @@ pub fn point_error(error: &PointError) -> ControlError {
         | PointError::UnknownBookmark { .. }
         | PointError::OutsideWindow { .. }
         | PointError::BeyondHead { .. } => Kind::NotFound,
-        PointError::InsideGap { .. } => Kind::Refused,
+        PointError::InsideGap { .. } | PointError::NotABarrier { .. } => Kind::Refused,
     };
     ControlError::new(kind, error.to_string())
 }

@@ -27,6 +27,9 @@ fn print(view: &TimelineView, out: Out<'_>) -> Result<(), ControlError> {
         None => line(out, "no point yet: no volume has completed its first synchronisation")?,
     }
     line(out, format_args!("head      {}", view.head))?;
+    if view.barriers_only {
+        line(out, "points    across its volumes only barriers: several splitters serve the group")?;
+    }
     for gap in &view.gaps {
         line(out, format_args!("gap       {gap}"))?;
     }
@@ -44,6 +47,7 @@ fn words(mark: &Mark) -> String {
     match &mark.kind {
         MarkKind::Flush => "flush".into(),
         MarkKind::PunchAfterPause => "discards begin".into(),
+        MarkKind::Barrier => "barrier: a point across all splitters".into(),
         MarkKind::Joined { volume } => format!("volume {volume} joined"),
         MarkKind::Left { volume } => format!("volume {volume} left"),
         MarkKind::Rollback { target, id } => format!("rollback {id} to seq:{target}"),
@@ -61,7 +65,7 @@ fn as_json(view: &TimelineView) -> Value {
     let marks = view.marks.iter().map(|mark| {
         let mut value = json!({ "at": at_json(mark.at), "kind": kind(mark) });
         match &mark.kind {
-            MarkKind::Flush | MarkKind::PunchAfterPause => {}
+            MarkKind::Flush | MarkKind::PunchAfterPause | MarkKind::Barrier => {}
             MarkKind::Joined { volume } | MarkKind::Left { volume } => value["volume"] = json!(volume),
             MarkKind::Rollback { target, id } => {
                 value["target"] = json!(target.get());
@@ -74,6 +78,7 @@ fn as_json(view: &TimelineView) -> Value {
     json!({
         "window": view.window.map(|w| json!({ "oldest": at_json(w.oldest), "newest": at_json(w.newest) })),
         "head": at_json(view.head),
+        "barriers_only": view.barriers_only,
         "gaps": gaps.collect::<Vec<_>>(),
         "bookmarks": bookmarks.collect::<Vec<_>>(),
         "marks": marks.collect::<Vec<_>>(),
@@ -85,6 +90,7 @@ fn kind(mark: &Mark) -> &'static str {
     match mark.kind {
         MarkKind::Flush => "flush",
         MarkKind::PunchAfterPause => "punch-after-pause",
+        MarkKind::Barrier => "barrier",
         MarkKind::Joined { .. } => "joined",
         MarkKind::Left { .. } => "left",
         MarkKind::Rollback { .. } => "rollback",

@@ -93,7 +93,7 @@ impl Walk {
             match header {
                 Some((header, _)) if header.stands_at(segment.get(), offset) && self.follows(&header) => {
                     let body = body(file, place, &header);
-                    self.take(place, header, body);
+                    self.take(place, &header, body);
                     offset += header.disk_bytes();
                 }
                 Some(_) | None => {
@@ -124,7 +124,7 @@ impl Walk {
                 && header.first_position >= behind.position)
     }
 
-    fn take(&mut self, place: Place, header: ChunkHeader, body: Option<Body>) {
+    fn take(&mut self, place: Place, header: &ChunkHeader, body: Option<Body>) {
         // What an earlier life left unfinished from here on was cut off.
         let first = header.first_position;
         self.found.retain(|found| match found {
@@ -137,7 +137,7 @@ impl Walk {
         }
         self.broken_at = None;
         match (body, header.next_position.previous()) {
-            (Some(body), _) => self.found.push(Found::Chunk(Box::new(Chunk { place, header, body }))),
+            (Some(body), _) => self.found.push(Found::Chunk(Box::new(Chunk { place, header: *header, body }))),
             (None, Some(last)) if last >= first => self.found.push(Found::Lost { place, positions: (first, last) }),
             (None, _) => {}
         }

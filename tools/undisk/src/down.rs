@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::up;
 use clap::Args;
-use control::answer::Outcome;
+use control::answer::{Image, Outcome};
 use control::client::Client;
 use control::error::{ControlError, Kind};
 use control::pid_file;
@@ -38,7 +38,27 @@ impl Down {
     /// Does it.
     pub fn run(self, session: &Session) -> Result<Report, ControlError> {
         let paths = &session.paths;
-        let parts = [paths.splitter_pid(None), paths.appliance_pid(), paths.supervisor_pid()];
+        let mut named = Report::new();
+        if !session.splitter_only() {
+            // Those with a name drain into the appliance too.
+            for name in paths.splitters().into_iter().flatten() {
+                let paths = paths.clone().with_splitter(Some(name.clone()));
+                if up::held(&paths.splitter_pid(Some(&name)))? {
+                    let down = Self { force: self.force }.stop_all(&session.at(paths))?;
+                    named = named.line(format!("splitter {name}:")).with(down);
+                }
+            }
+        }
+        Ok(named.with(self.stop_all(session)?))
+    }
+
+    /// Stops what belongs together: a splitter alone, or both daemons.
+    fn stop_all(self, session: &Session) -> Result<Report, ControlError> {
+        let paths = &session.paths;
+        let mut parts = vec![paths.splitter_pid(paths.splitter()), paths.supervisor_pid()];
+        if !session.splitter_only() {
+            parts.push(paths.appliance_pid());
+        }
         if !paths.run().exists() || !any_held(&parts)? {
             return Ok(already_down(session));
         }
@@ -55,17 +75,19 @@ impl Down {
             in_use::refuse("stop", devices(session).iter().map(PathBuf::as_path))?;
         }
         let force = self.force;
-        let stopped = [
-            stop(&session.splitter(), &SplitterRequest::Stop { force }, &paths.splitter_pid(None), deadline)?,
-            stop(&session.appliance(), &ApplianceRequest::Stop { force }, &paths.appliance_pid(), deadline)?,
-        ];
+        let pid = paths.splitter_pid(paths.splitter());
+        let mut stopped = vec![stop(&session.splitter(), &SplitterRequest::Stop { force }, &pid, deadline)?];
+        if !session.splitter_only() {
+            let request = ApplianceRequest::Stop { force };
+            stopped.push(stop(&session.appliance(), &request, &paths.appliance_pid(), deadline)?);
+        }
         if let Some(pid) = up::supervisor(session)? {
             // Gone already is what we want.
             let _ = up::signal(pid, Signal::SIGTERM);
             gone("supervisor", &paths.supervisor_pid(), deadline)?;
         }
         let mut report = Report::new().field("outcome", &Outcome::Changed).line("down");
-        if let Some(left) = left_devices(&session.paths.run().join("dev")) {
+        if let Some(left) = left_devices(session) {
             report = report.complaint(Kind::Degraded, left);
         }
         for complaint in stopped.into_iter().flatten() {
@@ -87,7 +109,7 @@ fn any_held(parts: &[PathBuf]) -> Result<bool, ControlError> {
 /// Nothing runs.
 fn already_down(session: &Session) -> Report {
     let report = Report::new().field("outcome", &Outcome::AlreadySo).line("already down");
-    match left_devices(&session.paths.run().join("dev")) {
+    match left_devices(session) {
         None => report,
         Some(left) => report.complaint(Kind::Degraded, left),
     }
@@ -95,7 +117,12 @@ fn already_down(session: &Session) -> Report {
 
 /// Devices of a splitter that was killed may still be there (those that have a file for udev, and exist); only a
 /// splitter can take them away.
-fn left_devices(dir: &Path) -> Option<String> {
+fn left_devices(session: &Session) -> Option<String> {
+    // A splitter that runs by itself is one of several: what is there may be another's, which serves it.
+    if session.splitter_only() {
+        return None;
+    }
+    let dir = session.paths.run().join("dev");
     let names = std::fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut left: Vec<String> =
         names.filter_map(|name| name.strip_suffix(".env").map(|device| format!("/dev/{device}"))).collect();
@@ -123,8 +150,13 @@ fn settle(session: &Session, deadline: Instant) -> Result<(), ControlError> {
 /// All devices that either daemon serves.
 fn devices(session: &Session) -> Vec<PathBuf> {
     let splitter = session.splitter_status_within(RESTART).map(|status| status.volumes).unwrap_or_default();
-    let appliance = session.appliance_status_within(RESTART).map(|status| status.images).unwrap_or_default();
+    let images = if session.splitter_only() { Ok(Vec::new()) } else { images(session) };
+    let appliance = images.unwrap_or_default();
     splitter.into_iter().map(|volume| volume.device).chain(appliance.into_iter().map(|image| image.device)).collect()
+}
+
+fn images(session: &Session) -> Result<Vec<Image>, ControlError> {
+    session.appliance_status_within(RESTART).map(|status| status.images)
 }
 
 /// Asks a daemon to stop and waits until it is gone; nothing to do when it is gone already. What it could not bring

@@ -39,6 +39,9 @@ pub struct Common {
     /// Show progress on stderr although it is no terminal
     #[arg(long, global = true)]
     pub progress: bool,
+    /// Of several splitters on this host, the one with this name
+    #[arg(long, global = true, value_name = "NAME")]
+    pub splitter: Option<String>,
     /// Give up waiting after so long, as in 90s or 10m; what was asked goes on in the daemon
     #[arg(long, global = true, value_name = "SPAN")]
     pub timeout: Option<String>,
@@ -47,7 +50,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 enum Noun {
     /// Start both daemons on this host, or what is missing of them
-    Up,
+    Up(up::Up),
     /// Stop both daemons; refused while a device is open or mounted
     Down(down::Down),
     /// Show how everything is, on one screen; exit status 3 if anything is degraded
@@ -123,7 +126,7 @@ impl Invocation {
 impl Noun {
     fn run(self, session: &Session) -> Result<Report, ControlError> {
         match self {
-            Self::Up => up::run(session),
+            Self::Up(verb) => verb.run(session),
             Self::Down(verb) => verb.run(session),
             Self::Status => status::run(session),
             Self::Volume(verb) => verb.run(session),

@@ -54,6 +54,17 @@ impl Report {
         self
     }
 
+    /// What another one says, behind what this one says.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.json.extend(other.json);
+        self.lines.extend(other.lines);
+        self.results.extend(other.results);
+        self.complaints.extend(other.complaints);
+        self.short_of = self.short_of.or(other.short_of);
+        self
+    }
+
     /// A line that scripts take; printed last, also with `--quiet`.
     #[must_use]
     pub fn result(mut self, line: impl Into<String>) -> Self {

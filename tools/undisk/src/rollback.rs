@@ -16,6 +16,7 @@ use control::time::local;
 use std::path::Path;
 
 /// Roll the volumes of a group back to a moment. It can be undone.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Debug, Args)]
 pub struct Rollback {
     /// The moment: G@#BOOKMARK, G@-5m, G@2026-11-22T10:00, G@seq:N, G@@EPOCH
@@ -27,6 +28,10 @@ pub struct Rollback {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Also to a moment that is no barrier, of a group that several splitters serve: what their volumes then hold together
+    /// is of no one moment
+    #[arg(long)]
+    any_point: bool,
     /// Even while a device of the group is open or mounted
     #[arg(long)]
     force: bool,
@@ -37,7 +42,8 @@ impl Rollback {
     pub fn run(self, session: &Session) -> Result<Report, ControlError> {
         let asked: GroupPoint = self.point.parse()?;
         let group = asked.group.to_string();
-        let request = ApplianceRequest::RollbackPlan { group: group.clone(), point: asked.point };
+        let request =
+            ApplianceRequest::RollbackPlan { group: group.clone(), point: asked.point, any_point: self.any_point };
         let Answer::RollbackPlan(plan) = session.ask_appliance(&request, LONG)? else {
             return Err(unexpected(Daemon::Appliance));
         };
@@ -61,7 +67,7 @@ impl Rollback {
         confirm(&format!("roll group {group} back"), &group, self.yes)?;
         // The very position that the plan speaks of: `-5m` and `latest` move while a person reads.
         let point = PointSpec::Seq { position: plan.target };
-        let request = ApplianceRequest::Rollback { group, point, force: self.force };
+        let request = ApplianceRequest::Rollback { group, point, force: self.force, any_point: self.any_point };
         let Answer::RolledBack(done) = session.ask_appliance(&request, LONG)? else {
             return Err(unexpected(Daemon::Appliance));
         };

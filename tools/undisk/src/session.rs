@@ -5,6 +5,7 @@ use crate::progress::Meter;
 use control::answer::{Answer, ApplianceStatus, SplitterStatus};
 use control::client::{Client, Daemon};
 use control::error::ControlError;
+use control::name::{Name, Named};
 use control::paths::Paths;
 use control::point::parse_duration;
 use control::request::{ApplianceRequest, SplitterRequest};
@@ -41,13 +42,12 @@ impl Session {
             return Err(ControlError::failed("only root may use undisk: its devices and sockets are root's")
                 .hint("run it as root, as in: sudo undisk ..."));
         }
-        Ok(Self {
-            paths: Paths::from_env(),
-            json: common.json,
-            quiet: common.quiet,
-            progress: common.progress,
-            timeout,
-        })
+        let mut paths = Paths::from_env();
+        let splitter = common.splitter.as_deref().or_else(|| paths.splitter());
+        if let Some(name) = splitter.map(splitter_name).transpose()? {
+            paths = paths.with_splitter(Some(name));
+        }
+        Ok(Self { paths, json: common.json, quiet: common.quiet, progress: common.progress, timeout })
     }
 
     /// The time limit that was given, or this one.
@@ -55,9 +55,20 @@ impl Session {
         self.timeout.unwrap_or(usual)
     }
 
-    /// The splitter of this host.
+    /// The same run at other places.
+    #[must_use]
+    pub fn at(&self, paths: Paths) -> Self {
+        Self { paths, ..self.clone() }
+    }
+
+    /// Whether the splitter that is meant runs by itself: the appliance is somebody else's to start and to stop.
+    pub fn splitter_only(&self) -> bool {
+        self.paths.splitter().is_some() || self.paths.appliance().is_some()
+    }
+
+    /// The splitter of this host that is meant.
     pub fn splitter(&self) -> Client {
-        Client::new(Daemon::Splitter, self.paths.splitter_socket(None))
+        Client::new(Daemon::Splitter, self.paths.splitter_socket(self.paths.splitter()))
     }
 
     /// The appliance of this host.
@@ -118,6 +129,16 @@ impl Session {
             writeln!(std::io::stdout(), "{line}")
         };
     }
+}
+
+/// A splitter's name; `main` is the host's own, which is meant when no name is given.
+fn splitter_name(name: &str) -> Result<String, ControlError> {
+    let name = Name::parse(Named::Splitter, name)?;
+    if name.as_str() == "main" {
+        return Err(ControlError::usage("the host's own splitter is main: no other can have that name")
+            .hint("leave --splitter out"));
+    }
+    Ok(name.into())
 }
 
 /// An answer that does not belong to the question.

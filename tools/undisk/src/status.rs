@@ -57,6 +57,7 @@ enum Judgement {
 pub fn run(session: &Session) -> Result<Report, ControlError> {
     let splitter = session.splitter_status(PATIENCE);
     let appliance = session.appliance_status(PATIENCE);
+    let others = if session.splitter_only() { Vec::new() } else { others(session) };
     let supervisor = pid_file::holder(&session.paths.supervisor_pid()).ok().flatten();
     // Not being allowed to ask is no news about the daemons.
     for error in [splitter.as_ref().err(), appliance.as_ref().err()].into_iter().flatten() {
@@ -69,19 +70,37 @@ pub fn run(session: &Session) -> Result<Report, ControlError> {
         None if systemd::runs_the_daemons(&session.paths) => Guard::Systemd,
         None => Guard::Nobody,
     };
-    tell(splitter.as_ref(), appliance.as_ref(), guard)
+    tell(splitter.as_ref(), appliance.as_ref(), guard, &others)
+}
+
+/// The splitters of this host that have names, each with its answer.
+fn others(session: &Session) -> Vec<(String, Result<SplitterStatus, ControlError>)> {
+    let named = session.paths.splitters().into_iter().flatten();
+    let ask = |name: String| {
+        let paths = session.paths.clone().with_splitter(Some(name.clone()));
+        let answer = session.at(paths).splitter_status(PATIENCE);
+        (name, answer)
+    };
+    named.map(ask).collect()
 }
 
 fn tell(
     splitter: Result<&SplitterStatus, &ControlError>,
     appliance: Result<&ApplianceStatus, &ControlError>,
     guard: Guard,
+    others: &[(String, Result<SplitterStatus, ControlError>)],
 ) -> Result<Report, ControlError> {
-    let unreachable: Vec<String> =
-        [splitter.err(), appliance.err()].into_iter().flatten().map(|e| e.message.clone()).collect();
+    let of_others = || others.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let unreachable: Vec<String> = [splitter.err(), appliance.err()]
+        .into_iter()
+        .flatten()
+        .chain(others.iter().filter_map(|(_, answer)| answer.as_ref().err()))
+        .map(|e| e.message.clone())
+        .collect();
     let mut degraded = Vec::new();
     let appliance_answers = appliance.is_ok();
     degraded.extend(splitter.ok().into_iter().flat_map(|status| problems::of_splitter(status, appliance_answers)));
+    degraded.extend(of_others().flat_map(|status| problems::of_splitter(status, appliance_answers)));
     degraded.extend(appliance.ok().into_iter().flat_map(problems::of_appliance));
     let judgement = match (unreachable.is_empty(), degraded.is_empty()) {
         (false, _) => Judgement::Unreachable,
@@ -89,20 +108,25 @@ fn tell(
         (true, true) => Judgement::Ok,
     };
     let problems: Vec<&String> = unreachable.iter().chain(&degraded).collect();
+    let mut daemons =
+        vec![("splitter".to_owned(), splitter_line(splitter)), ("appliance".to_owned(), appliance_line(appliance))];
+    for (name, answer) in others {
+        daemons.push((format!("splitter {name}"), splitter_line(answer.as_ref())));
+    }
+    daemons.push(("supervisor".to_owned(), guard.line()));
+    let daemons: Vec<(&str, String)> = daemons.iter().map(|(name, line)| (name.as_str(), line.clone())).collect();
     let mut report = Report::new()
         .field("status", &judgement)
         .field("problems", &problems)
         .field("supervisor_pid", &guard.pid())
         .field("splitter", &splitter.ok())
         .field("appliance", &appliance.ok())
-        .lines(labelled(&[
-            ("splitter", splitter_line(splitter)),
-            ("appliance", appliance_line(appliance)),
-            ("supervisor", guard.line()),
-        ]));
+        .field("named_splitters", &of_others().collect::<Vec<_>>())
+        .lines(labelled(&daemons));
     let list = ListArgs::default();
-    if let Some(status) = splitter.ok().filter(|status| !status.volumes.is_empty()) {
-        report = report.line("").lines(volume::list::lines(&list, &status.volumes)?);
+    let volumes: Vec<_> = splitter.ok().into_iter().chain(of_others()).flat_map(|s| s.volumes.clone()).collect();
+    if !volumes.is_empty() {
+        report = report.line("").lines(volume::list::lines(&list, &volumes)?);
     }
     if let Some(status) = splitter.ok().filter(|status| !status.groups.is_empty()) {
         report = report.line("").lines(group::side::lines(&list, &status.groups)?);

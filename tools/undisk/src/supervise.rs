@@ -1,6 +1,6 @@
 //! The supervisor that `undisk up` leaves behind: it restarts what dies.
 //!
-//! Owns the two daemons' lives and their log files, nothing else: it serves nothing, opens no device, and lives in the
+//! Owns the daemons' lives (both, or a splitter's alone) and their log files, nothing else: it serves nothing, opens no device, and lives in the
 //! root folder and the host's mount namespace, so that it never keeps anything busy. Killing it harms nobody: the
 //! daemons live on, and the next `undisk up` starts another one, which adopts them by their pid files.
 //!
@@ -50,7 +50,7 @@ enum Message {
     Stopped(Result<(), ControlError>),
 }
 
-/// Runs until it is asked to stop and both daemons are gone.
+/// Runs until it is asked to stop and its daemons are gone.
 pub fn run(session: &Session) -> Result<Report, ControlError> {
     launch::close_inherited();
     // Fails for a process that leads a group already, which then has what it wants: no terminal can reach it.
@@ -74,8 +74,8 @@ struct Ward {
 struct Supervisor {
     session: Session,
     sender: Sender<Message>,
-    /// The appliance first, so that the splitter finds it.
-    wards: [Ward; 2],
+    /// The appliance first, so that the splitter finds it. Of a splitter that runs by itself, only that.
+    wards: Vec<Ward>,
     known: Known,
     began: Instant,
     logs_seen: Instant,
@@ -85,10 +85,12 @@ struct Supervisor {
 impl Supervisor {
     fn new(session: Session, sender: Sender<Message>, programs: launch::Programs) -> Self {
         let ward = |daemon, program| Ward { daemon, program, care: Care::new() };
+        let appliance = (!session.splitter_only()).then(|| ward(Daemon::Appliance, programs.appliance));
+        let wards = appliance.into_iter().chain([ward(Daemon::Splitter, programs.splitter)]).collect();
         Self {
             session,
             sender,
-            wards: [ward(Daemon::Appliance, programs.appliance), ward(Daemon::Splitter, programs.splitter)],
+            wards,
             known: Known::new(),
             began: Instant::now(),
             logs_seen: Instant::now(),
@@ -107,7 +109,7 @@ impl Supervisor {
             }
             self.tick();
             if self.stopping && self.wards.iter().all(|ward| ward.care.is_stopped()) {
-                log::note("supervisor ends: both daemons are gone");
+                log::note("supervisor ends: what it kept is gone");
                 return;
             }
         }
@@ -127,7 +129,7 @@ impl Supervisor {
                 log::note(&format!("the {daemon} ended: {}", ended.how));
                 let event = Event::Ended { ending: ended.ending, lived: ended.lived };
                 self.tell(daemon, event);
-                let deaths = self.ward(daemon).care.deaths();
+                let deaths = self.deaths(daemon);
                 self.known.ended(daemon, ended.how, deaths);
                 self.remember();
             }
@@ -178,25 +180,23 @@ impl Supervisor {
                 log::note(&format!("cannot start the {daemon}: {error}"));
                 let event = Event::Ended { ending: care::Ending::Died, lived: Duration::ZERO };
                 self.tell(daemon, event);
-                let deaths = self.ward(daemon).care.deaths();
+                let deaths = self.deaths(daemon);
                 self.known.ended(daemon, error.to_string(), deaths);
             }
         }
         self.remember();
     }
 
-    fn ward(&mut self, daemon: Daemon) -> &mut Ward {
-        let [appliance, splitter] = &mut self.wards;
-        match daemon {
-            Daemon::Appliance => appliance,
-            Daemon::Splitter => splitter,
-        }
+    fn deaths(&self, daemon: Daemon) -> u32 {
+        self.wards.iter().find(|ward| ward.daemon == daemon).map_or(0, |ward| ward.care.deaths())
     }
 
     fn tell(&mut self, daemon: Daemon, event: Event) {
         let now = self.began.elapsed();
-        // Only ticks start anything; one follows at once.
-        let _ = self.ward(daemon).care.step(now, event);
+        for ward in self.wards.iter_mut().filter(|ward| ward.daemon == daemon) {
+            // Only ticks start anything; one follows at once.
+            let _ = ward.care.step(now, event);
+        }
     }
 
     fn tell_all(&mut self, event: Event) {
@@ -214,7 +214,7 @@ impl Supervisor {
 /// The pid file that a daemon holds.
 fn pid_path(paths: &Paths, daemon: Daemon) -> PathBuf {
     match daemon {
-        Daemon::Splitter => paths.splitter_pid(None),
+        Daemon::Splitter => paths.splitter_pid(paths.splitter()),
         Daemon::Appliance => paths.appliance_pid(),
     }
 }
@@ -228,10 +228,11 @@ fn stop_in_order(session: &Session, sender: Sender<Message>) {
         let splitter = SplitterRequest::Stop { force: false };
         let appliance = ApplianceRequest::Stop { force: false };
         let done = (|| {
-            let left = [
-                down::stop(&session.splitter(), &splitter, &paths.splitter_pid(None), deadline)?,
-                down::stop(&session.appliance(), &appliance, &paths.appliance_pid(), deadline)?,
-            ];
+            let pid = paths.splitter_pid(paths.splitter());
+            let mut left = vec![down::stop(&session.splitter(), &splitter, &pid, deadline)?];
+            if !session.splitter_only() {
+                left.push(down::stop(&session.appliance(), &appliance, &paths.appliance_pid(), deadline)?);
+            }
             left.iter().flatten().for_each(|complaint| log::note(&complaint.message));
             Ok(())
         })();

@@ -7,7 +7,7 @@ use crate::config;
 use crate::problems;
 use crate::progress::Meter;
 use crate::report::Report;
-use crate::session::Session;
+use crate::session::{Session, absolute};
 use crate::supervise::{self, Known};
 use crate::systemd;
 use control::answer::{ApplianceStatus, Health, Outcome, SplitterStatus, VolumeState};
@@ -16,7 +16,7 @@ use control::error::{ControlError, Kind};
 use control::pid_file;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,20 +39,40 @@ struct Answers {
     appliance: ApplianceStatus,
 }
 
-/// Starts both daemons on this host.
-pub fn run(session: &Session) -> Result<Report, ControlError> {
+/// Start both daemons on this host, or what is missing of them; with --splitter or --appliance, a splitter alone.
+#[derive(Debug, clap::Args)]
+pub struct Up {
+    /// Let the splitter talk to the appliance behind this control socket, instead of starting one
+    #[arg(long, value_name = "SOCKET")]
+    appliance: Option<PathBuf>,
+}
+
+impl Up {
+    /// Does it.
+    pub fn run(self, session: &Session) -> Result<Report, ControlError> {
+        let Some(socket) = self.appliance else { return run(session) };
+        let paths = session.paths.clone().with_appliance(Some(absolute(&socket)?));
+        run(&session.at(paths))
+    }
+}
+
+/// Starts what is missing.
+fn run(session: &Session) -> Result<Report, ControlError> {
     let paths = &session.paths;
     // Before anything is made.
     config::check(paths.config())?;
     let programs = supervise::find_daemons();
-    if !held(&paths.splitter_pid(None))? {
+    if session.splitter_only() {
+        appliance_answers(session)?;
+    }
+    if !held(&splitter_pid(session))? {
         driver_is_there(paths.ublk_control())?;
         programs?;
     }
     paths.prepare()?;
     let deadline = Instant::now() + session.patience(PATIENCE);
     let _turn = turn(session, deadline)?;
-    if systemd::runs_the_daemons(paths) {
+    if !session.splitter_only() && systemd::runs_the_daemons(paths) {
         let answers = look(session).ok_or_else(|| {
             ControlError::new(
                 Kind::Unreachable,
@@ -66,7 +86,7 @@ pub fn run(session: &Session) -> Result<Report, ControlError> {
     if let (true, Some(answers)) = (supervised, look(session).filter(Answers::are_complete)) {
         return Ok(told(Outcome::AlreadySo, &answers));
     }
-    let served_before = held(&paths.splitter_pid(None))? || held(&paths.appliance_pid())?;
+    let served_before = held(&splitter_pid(session))? || (!session.splitter_only() && held(&paths.appliance_pid())?);
     // What it says is of the time before this run.
     let _ = std::fs::remove_file(paths.supervisor_state());
     if let Some(pid) = supervisor(session)? {
@@ -87,6 +107,21 @@ pub fn run(session: &Session) -> Result<Report, ControlError> {
             Err(error)
         }
     }
+}
+
+/// The pid file of the splitter that is meant.
+fn splitter_pid(session: &Session) -> PathBuf {
+    session.paths.splitter_pid(session.paths.splitter())
+}
+
+/// A splitter alone needs an appliance that is up: its volumes' journals are there.
+fn appliance_answers(session: &Session) -> Result<(), ControlError> {
+    let socket = session.paths.appliance_socket();
+    session.appliance_status_within(LOOK).map(drop).map_err(|error| {
+        let why = format!("no appliance answers on {}: {}", socket.display(), error.message);
+        ControlError::new(error.kind, why)
+            .hint("start it first (undisk up), or name its control socket: --appliance SOCKET")
+    })
 }
 
 fn driver_is_there(control: &Path) -> Result<(), ControlError> {
@@ -136,6 +171,7 @@ impl Answers {
     fn awaited(&self) -> Vec<&str> {
         let members = self.appliance.groups.iter().flat_map(|group| &group.volumes);
         let unknown = members
+            .filter(|member| member.splitter_id == self.splitter.id)
             .map(|member| member.name.as_str())
             .filter(|name| !self.splitter.volumes.iter().any(|volume| volume.name == *name));
         let coming = self.splitter.volumes.iter().filter(|volume| match volume.state {
@@ -172,7 +208,16 @@ fn start_supervisor(session: &Session) -> Result<Child, ControlError> {
     let paths = &session.paths;
     let failed = |e: std::io::Error| ControlError::failed(format!("cannot start the supervisor: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
-    Command::new(program)
+    let mut command = Command::new(program);
+    match paths.splitter() {
+        Some(name) => command.env("UNDISK_SPLITTER", name),
+        None => command.env_remove("UNDISK_SPLITTER"),
+    };
+    match paths.appliance() {
+        Some(socket) => command.env("UNDISK_APPLIANCE", socket),
+        None => command.env_remove("UNDISK_APPLIANCE"),
+    };
+    command
         .arg("supervise")
         // Absolute, because the supervisor works in the root folder.
         .env("UNDISK_STATE", paths.state())

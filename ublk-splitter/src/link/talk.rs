@@ -14,7 +14,7 @@ use crate::work::Job;
 use control::events::EventKind;
 use record::conversation::{Continuation, Member, Relied, ToAppliance, ToSplitter, VERSION, VolumeExtent};
 use record::ids::JournalId;
-use record::member::BookmarkNote;
+use record::member::{BarrierNote, BookmarkNote};
 use record::op::Op;
 use record::position::{Label, Session, StreamSeq};
 use std::collections::VecDeque;
@@ -99,7 +99,9 @@ impl<'a> Talk<'a> {
         let open = ToAppliance::Open {
             version: VERSION,
             group: group.id,
-            splitter: group.life,
+            splitter: group.me.id,
+            name: group.me.name.clone(),
+            life: group.me.life,
             continuation: continuation(group),
             outbox: group.stream.outbox_path().to_string_lossy().into_owned(),
             relied: group.relied().map(|r| Relied { session: r.session, next: r.next }),
@@ -137,6 +139,7 @@ impl<'a> Talk<'a> {
                 return Ok(Some(Parting::Again));
             }
         }
+        self.group.stream.expire_barrier();
         self.group.look_for_link();
         self.group.look_at_strain();
         if self.group.stream.now().since(self.spoke) >= ALIVE_EVERY {
@@ -147,6 +150,13 @@ impl<'a> Talk<'a> {
 
     /// How long the next turn may wait for something to ring.
     pub fn patience(&self) -> Duration {
+        // Hosts that are held for a barrier go on when their time is up, whatever the appliance does.
+        let held =
+            self.group.stream.barrier_left().map_or(ALIVE_EVERY, |(_, left)| left.max(Duration::from_micros(200)));
+        held.min(self.patience_for_records())
+    }
+
+    fn patience_for_records(&self) -> Duration {
         match self.open_since {
             Some(since) if self.in_flight.len() < session::CHUNKS_IN_FLIGHT_SMALL => {
                 session::GATHER.saturating_sub(self.group.stream.now().since(since)).max(Duration::from_micros(200))
@@ -282,9 +292,16 @@ impl<'a> Talk<'a> {
             ToSplitter::SyncAck { volume, bytes } => self.group.set_sync_acked(volume, bytes),
             ToSplitter::Joined { volume } => self.joined(volume),
             ToSplitter::LayBookmark { ticket, name } => self.lay_bookmark(ticket, name)?,
-            ToSplitter::RollbackPrepare { id, ticket, name } => {
-                self.group.jobs.push_first(Job::Prepare { id, ticket, name });
+            ToSplitter::RollbackPrepare { id, ticket, name, barrier } => {
+                self.prepare_rollback(id, ticket, name, barrier)?;
             }
+            ToSplitter::Quiesce { barrier, hold_ms } => {
+                self.quiesce(barrier, Duration::from_millis(u64::from(hold_ms)))?;
+            }
+            ToSplitter::PlaceBarrier { barrier, ticket, sessions, name, label } => {
+                self.place_barrier(&BarrierNote { id: barrier, ticket, sessions, name }, label)?;
+            }
+            ToSplitter::Release { barrier } => self.group.stream.release_barrier(barrier),
             ToSplitter::RollbackAbort { id } => {
                 tracing::info!(group = self.group.name, id, "the rollback was called off");
                 self.group.abort_rollback(id);
@@ -426,6 +443,33 @@ impl<'a> Talk<'a> {
         if let Some(volume) = self.group.volume(volume) {
             volume.sync.joined.store(true, Ordering::Release);
         }
+    }
+
+    fn quiesce(&mut self, barrier: u64, limit: Duration) -> io::Result<()> {
+        let answer = match self.group.stream.quiesce(barrier, limit) {
+            Ok(label) => ToAppliance::Quiesced { barrier, label },
+            Err(reason) => ToAppliance::BarrierRefused { barrier, reason },
+        };
+        self.say(&answer)
+    }
+
+    fn place_barrier(&mut self, note: &BarrierNote, label: Label) -> io::Result<()> {
+        match self.group.stream.place_barrier(note, label) {
+            Ok(()) => Ok(()),
+            Err(reason) => {
+                self.group.stream.release_barrier(note.id);
+                self.say(&ToAppliance::BarrierRefused { barrier: note.id, reason })
+            }
+        }
+    }
+
+    fn prepare_rollback(&mut self, id: u64, ticket: u64, name: String, barrier: Option<u64>) -> io::Result<()> {
+        if barrier.is_some_and(|barrier| !self.group.stream.keep_for_rollback(barrier)) {
+            let reason = "hosts were let go before the rollback was prepared".to_owned();
+            return self.say(&ToAppliance::RollbackRefused { id, reason });
+        }
+        self.group.jobs.push_first(Job::Prepare { id, ticket, name, held: barrier.is_some() });
+        Ok(())
     }
 
     fn lay_bookmark(&mut self, ticket: u64, name: String) -> io::Result<()> {

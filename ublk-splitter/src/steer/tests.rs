@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::catalog::{Catalog, GroupRow};
+use crate::group::Identity;
 use crate::outbox::{Outbox, Owner};
 use crate::policy::{Policy, SplitMode, SyncLoss};
 use crate::stream::Stream;
 use control::events::Events;
 use control::request::EventsAsk;
-use record::ids::{BootId, GroupId, JournalId};
+use record::ids::{BootId, GroupId, JournalId, SplitterId};
 use record::position::{Label, Session, SplitterIncarnation};
 use std::sync::Arc;
 
@@ -34,8 +35,9 @@ fn group(dir: &tempfile::TempDir) -> (Group, Arc<Catalog>) {
     let stream = Stream::new("g", outbox, None, Mode::Waiting, None, crate::clock::of_host);
     stream.begin(Session::new(1), Mode::Active, Label::default());
     stream.set_events(Events::open(dir.path(), "splitter"));
-    let life = SplitterIncarnation::new(1);
-    (Group::new("g", GROUP, JOURNAL, life, stream, None, None, Arc::clone(&catalog)), catalog)
+    let me =
+        Identity { id: SplitterId::from_bytes([9; 16]), name: "main".to_owned(), life: SplitterIncarnation::new(1) };
+    (Group::new("g", GROUP, JOURNAL, me, stream, None, None, Arc::clone(&catalog)), catalog)
 }
 
 fn kinds(group: &Group) -> Vec<String> {

@@ -22,14 +22,14 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// Restored content between two flushes, at most, in bytes.
 const RESTORE_BATCH_BYTES: u64 = 64 << 20;
 
-/// Lets hosts wait, lays the bookmark, drains and flushes, and tells the appliance. What is true from the answer on is
+/// Lets hosts wait, lays the bookmark, drains and flushes, and tells the appliance. Without a bookmark hosts wait already,
+/// behind a barrier that is one. What is true from the answer on is
 /// stored first: a splitter that is killed now comes back with its hosts held, until the appliance says how it ended.
 pub(super) async fn prepare(
     group: &Group,
     hands: &impl Hands,
     id: u64,
-    ticket: u64,
-    name: &str,
+    bookmark: Option<BookmarkNote>,
 ) -> Result<(), Stopped> {
     let link = group.link_count();
     let refuse = |reason: String| {
@@ -52,13 +52,15 @@ pub(super) async fn prepare(
             return refuse(format!("flushing the backing of volume {} failed: {error}", volume.name));
         }
     }
-    let note = BookmarkNote { ticket, name: name.to_owned() }.encode();
-    let Some(seq) = group.stream.lay(Entry::of_group(Op::Bookmark), &note) else {
+    if let Some(note) = bookmark
+        && group.stream.lay(Entry::of_group(Op::Bookmark), &note.encode()).is_none()
+    {
         return refuse("the outbox is full".into());
-    };
+    }
+    let next = group.stream.marks().laid;
     group.stream.hurry();
-    let durable = || group.stream.marks().durable >= seq.next() || group.stream.mode().0 == Mode::Marking;
-    if !wait_at_most(group, hands, PREPARE_LIMIT, durable).await || group.stream.marks().durable < seq.next() {
+    let durable = || group.stream.marks().durable >= next || group.stream.mode().0 == Mode::Marking;
+    if !wait_at_most(group, hands, PREPARE_LIMIT, durable).await || group.stream.marks().durable < next {
         return refuse("the journal did not catch up within a minute".into());
     }
     if let Err(error) = group.store_rollback(Some(id)) {

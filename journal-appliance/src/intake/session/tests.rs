@@ -3,7 +3,7 @@
 
 use super::*;
 use record::conversation::Continuation;
-use record::ids::GroupId;
+use record::ids::{GroupId, SplitterId};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -14,7 +14,9 @@ fn opening(splitter: u64) -> Opening {
     Opening {
         relied: None,
         group: GroupId::from_bytes([1; 16]),
-        splitter: SplitterIncarnation::new(splitter),
+        splitter: SplitterId::from_bytes([9; 16]),
+        name: "east".to_owned(),
+        life: SplitterIncarnation::new(splitter),
         continuation: Continuation::Lost { reason: String::new() },
         outbox: "/outbox".to_owned(),
     }

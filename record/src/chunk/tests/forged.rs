@@ -51,7 +51,7 @@ fn an_operation_of_a_later_release_is_refused_with_its_number() {
 
 #[test]
 fn operations_have_the_numbers_of_the_format_page() {
-    for number in 1..=18u8 {
+    for number in (1..=18u8).chain([34]) {
         assert_eq!(Op::from_u8(number).map(Op::to_u8), Some(number));
     }
 }

@@ -11,7 +11,7 @@ use kit::Laying;
 use record::conversation::Continuation;
 use record::geometry::{LogicalBlock, SectorCount};
 use record::header::HEADER_BYTES;
-use record::ids::{GroupId, Incarnation, JournalId, VolumeId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::position::{Label, Position, SplitterIncarnation};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ fn history() -> History {
         name: "data".into(),
         size: SectorCount::new(2048).expect("a size"),
         block: LogicalBlock::SECTOR,
+        splitter: SplitterId::from_bytes([9; 16]),
     };
     let volume = journal.join(&request, now).expect("join");
     let replica = folder.path().join("replica");
@@ -50,7 +51,7 @@ fn history() -> History {
     journal.attach_base(volume, &replica).expect("attach it");
     let joined = journal.joined(volume, now).expect("joined");
     let granted = journal
-        .grant(SplitterIncarnation::FIRST, &Continuation::Lost { reason: "the first session".into() })
+        .grant(request.splitter, SplitterIncarnation::FIRST, &Continuation::Lost { reason: "the first session".into() })
         .expect("a session");
     let mut laying = Laying::new(JOURNAL, granted.session, granted.expected, granted.label);
     let mut now = vec![0; 2048 * 512];
@@ -58,7 +59,7 @@ fn history() -> History {
     let mut write = |start: usize, data: Vec<u8>| {
         laying.write(volume, extent(start as u64, data.len() as u64 / 512), data.clone());
         let chunk = laying.seal().expect("a chunk");
-        journal.append_many(&[(&chunk.header, &chunk.payload)]).expect("append it");
+        journal.append_many(granted.session, &[(&chunk.header, &chunk.payload)]).expect("append it");
         now[start * 512..start * 512 + data.len()].copy_from_slice(&data);
         images.push((journal.reader().timeline().head.position.get(), now.clone()));
     };

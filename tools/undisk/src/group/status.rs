@@ -73,6 +73,11 @@ pub fn mode(mode: GroupMode) -> &'static str {
     }
 }
 
+/// Which moments are points, in words.
+pub fn points(barriers_only: bool) -> &'static str {
+    if barriers_only { "barriers only: several splitters serve the group" } else { "every write" }
+}
+
 /// What cannot be opened, in words.
 fn gaps(group: &GroupStatus) -> String {
     let Some(newest) = &group.gap else { return "none".to_owned() };
@@ -93,6 +98,7 @@ fn told(group: &GroupStatus, side: Option<&SplitterGroup>) -> Vec<(&'static str,
         ("group", group.name.clone()),
         ("health", health),
         ("window", window(group.window)),
+        ("points", points(group.barriers_only).to_owned()),
         ("gaps", gaps(group)),
         ("head", format!("seq:{}", group.head)),
         ("journal", format!("{} in {}", Size(group.journal_bytes), group.journal.display())),
@@ -101,7 +107,8 @@ fn told(group: &GroupStatus, side: Option<&SplitterGroup>) -> Vec<(&'static str,
     for volume in &group.volumes {
         let joined = if volume.joined { "joined" } else { "synchronising" };
         let replica = volume.replica.display();
-        told.push(("volume", format!("{}, {}, {joined}, replica {replica}", volume.name, Size(volume.bytes))));
+        let of = if group.barriers_only { format!(", splitter {}", volume.splitter) } else { String::new() };
+        told.push(("volume", format!("{}, {}, {joined}{of}, replica {replica}", volume.name, Size(volume.bytes))));
     }
     match side {
         None => told.push(("splitter", "does not answer, or does not know the group".into())),

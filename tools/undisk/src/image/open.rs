@@ -20,6 +20,10 @@ pub struct Open {
     /// Writable, over a throw-away overlay: the journal and the volume stay as they are
     #[arg(long)]
     rw: bool,
+    /// Also a moment that is no barrier, of a group that several splitters serve: what their volumes then show together
+    /// is of no one moment
+    #[arg(long)]
+    any_point: bool,
     /// Only this volume of the group
     #[arg(long, value_name = "V")]
     volume: Option<String>,
@@ -33,6 +37,7 @@ impl Open {
             group: asked.group.into(),
             point: asked.point,
             rw: self.rw,
+            any_point: self.any_point,
             volume: self.volume.map(|volume| Name::parse(Named::Volume, &volume)).transpose()?.map(String::from),
         };
         let Answer::Images { images } = session.ask_appliance(&request, LONG)? else {

@@ -1,6 +1,6 @@
 //! `undisk point list`: the timeline.
 
-use crate::group::status::{lag, mode, window};
+use crate::group::status::{lag, mode, points, window};
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use crate::table::{Cell, Column, ListArgs, labelled};
@@ -73,6 +73,7 @@ impl List {
             let mut about = vec![
                 ("group", timeline.group.clone()),
                 ("window", window(timeline.window)),
+                ("points", points(timeline.barriers_only).to_owned()),
                 ("records", records.join(", ")),
             ];
             if let Some(side) = &side {

@@ -44,7 +44,14 @@ fn splitter(state: VolumeState, linked: bool) -> SplitterStatus {
         stalled: false,
         degraded: false,
     };
-    SplitterStatus { pid: 1, version: String::new(), volumes: vec![volume], groups: vec![group] }
+    SplitterStatus {
+        pid: 1,
+        version: String::new(),
+        id: String::new(),
+        name: "main".to_owned(),
+        volumes: vec![volume],
+        groups: vec![group],
+    }
 }
 
 #[test]

@@ -8,9 +8,10 @@ use record::chunk::{Body, Descriptor};
 use record::conversation::Continuation;
 use record::geometry::{Extent, LogicalBlock, SectorCount};
 use record::header::{ChunkHeader, HEADER_BYTES};
-use record::ids::{GroupId, Incarnation, JournalId, VolumeId};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::op::Op;
-use record::position::{Label, SplitterIncarnation};
+use record::position::{Label, Session, SplitterIncarnation};
+use record::streams::{StreamAt, Streams};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
@@ -27,6 +28,7 @@ pub const SECTORS: usize = 2048;
 /// What is in the sectors that were not written since the volume joined.
 const JOINED: [usize; 2] = [8, 200];
 const JOURNAL: JournalId = JournalId::from_bytes(*b"journal of tests");
+const SPLITTER: SplitterId = SplitterId::from_bytes(*b"splitter of test");
 
 pub fn extent(start: u64, count: u64) -> Extent {
     Extent::new(start, count).expect("an extent")
@@ -95,6 +97,7 @@ impl Made {
                 name: name.into(),
                 size: SectorCount::new(SECTORS as u64).expect("a size"),
                 block: LogicalBlock::SECTOR,
+                splitter: SPLITTER,
             };
             let volume = journal.join(&request, now).expect("join");
             let replica = folder.path().join(format!("{name}.replica"));
@@ -104,14 +107,14 @@ impl Made {
             volumes.push(volume);
         }
         let granted = journal
-            .grant(SplitterIncarnation::FIRST, &Continuation::Lost { reason: "the first session".into() })
+            .grant(SPLITTER, SplitterIncarnation::FIRST, &Continuation::Lost { reason: "the first session".into() })
             .expect("a session");
         let mut laying = Laying::new(JOURNAL, granted.session, granted.expected, granted.label);
         let mut writes = Vec::new();
         for n in 1..=WRITES {
             for (volume, name) in volumes.iter().zip(["data", "log"]) {
                 laying.write(*volume, extent(64, 8), block(name, n));
-                append(&journal, &mut laying);
+                append(&journal, granted.session, &mut laying);
                 if name == "data" {
                     writes.push(journal.reader().timeline().head.position.get());
                 }
@@ -120,7 +123,7 @@ impl Made {
                 laying.bookmark("midway");
                 laying.mark(Op::Flush);
                 laying.change(Op::Punch, volumes[0], extent(192, 16));
-                append(&journal, &mut laying);
+                append(&journal, granted.session, &mut laying);
             }
         }
         let head = journal.reader().timeline().head.position.get();
@@ -213,7 +216,8 @@ impl Made {
         let mut head = [0; HEADER_BYTES];
         file.read_exact_at(&mut head, at).expect("read it");
         let (before, previous) = ChunkHeader::decode(&head, JOURNAL).expect("the last chunk's header");
-        let mut builder = BodyBuilder::new(JOURNAL, before.session, before.next_seq);
+        let stream = *before.streams.iter().next().expect("the splitter's stream");
+        let mut builder = BodyBuilder::new(JOURNAL, stream.session, stream.next);
         let write = Descriptor::bare(Op::Write, Incarnation::new(1), Some(extent(64, 64)), before.label);
         assert!(builder.push(write, &vec![0x5a; 64 * 512]));
         let body = builder.finish();
@@ -227,7 +231,7 @@ impl Made {
             body_header_len: decoded.header.header_len,
             payload_len: decoded.header.payload_len,
             body_digest: decoded.digest,
-            next_seq: before.next_seq.plus(1),
+            streams: Streams::one(StreamAt { next: stream.next.plus(1), ..stream }),
             offset: at + before.disk_bytes(),
             ..before
         };
@@ -267,7 +271,7 @@ fn block(name: &str, n: u64) -> Vec<u8> {
     block
 }
 
-fn append(journal: &Journal, laying: &mut Laying) {
+fn append(journal: &Journal, session: Session, laying: &mut Laying) {
     let chunk = laying.seal().expect("a chunk");
-    journal.append_many(&[(&chunk.header, &chunk.payload)]).expect("append it");
+    journal.append_many(session, &[(&chunk.header, &chunk.payload)]).expect("append it");
 }
