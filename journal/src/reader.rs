@@ -164,6 +164,12 @@ impl Reader {
         read(&self.core.state).timeline.bookmark(name).is_some()
     }
 
+    /// Whether anything changed since the newest point across the splitters; also when there is none.
+    pub fn has_changed_since_barrier(&self) -> bool {
+        let state = read(&self.core.state);
+        state.timeline.last_barrier().is_none_or(|last| state.changed_behind(last))
+    }
+
     /// The newest barrier of which every part is durable.
     pub fn whole_barrier(&self) -> Option<u64> {
         read(&self.core.state).timeline.whole_barrier()

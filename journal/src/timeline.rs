@@ -321,6 +321,11 @@ impl Timeline {
         self.bookmarks.get(name).map(|(at, _)| *at)
     }
 
+    /// The newest point across splitters.
+    pub(crate) fn last_barrier(&self) -> Option<Position> {
+        self.barriers.last()
+    }
+
     /// The newest barrier of which every part is there.
     pub(crate) fn whole_barrier(&self) -> Option<u64> {
         self.barriers.whole()

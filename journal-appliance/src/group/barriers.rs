@@ -108,8 +108,13 @@ impl Group {
             && self.now().saturating_sub(self.barriers.ended) >= EVERY_MS
             && self.rollback.is_none()
             && self.is_linked();
-        // Only while every write is a point in each stream; then nothing is lost by waiting for the next.
-        (due && !self.journal.has_open_gap() && self.view().synchronising == 0).then_some(Purpose::Point)
+        // Only while every write is a point in each stream, and only when there is something new to go back from.
+        let useful = || {
+            !self.journal.has_open_gap()
+                && self.view().synchronising == 0
+                && self.journal.reader().has_changed_since_barrier()
+        };
+        (due && useful()).then_some(Purpose::Point)
     }
 
     fn begin_barrier(&mut self, purpose: Purpose) {

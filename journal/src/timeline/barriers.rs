@@ -82,6 +82,11 @@ impl Barriers {
         true
     }
 
+    /// The newest point across splitters.
+    pub(super) fn last(&self) -> Option<Position> {
+        self.points.last().copied()
+    }
+
     /// The newest barrier of which every part is there.
     pub(super) fn whole(&self) -> Option<u64> {
         self.whole

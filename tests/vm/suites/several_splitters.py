@@ -151,7 +151,7 @@ def body(suite):
         need(len(marks) >= len(bookmarks), f"{len(marks)} barriers in the timeline")
 
     with suite.case("a-splitter-that-stands-still-fails-the-barrier-and-no-host-waits-for-long"):
-        pid = east_pid()
+        pid = poll("east answers", east_pid, timeout=120)
         os.kill(pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
@@ -174,7 +174,7 @@ def body(suite):
             victim = ("east", "main", "appliance")[number % 3]
             old = {"east": east_pid, "main": cli.splitter_pid, "appliance": cli.appliance_pid}[victim]
             program = "journal-appliance" if victim == "appliance" else "ublk-splitter"
-            before = old()
+            before = poll(f"{victim} answers", old, timeout=120)
             # In the middle of a barrier, as often as chance will have it.
             asker = threading.Thread(
                 target=lambda n=number: run("undisk", "bookmark", "add", "pair", f"racing-{n}", status=None), daemon=True
