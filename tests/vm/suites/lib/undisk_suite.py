@@ -17,6 +17,10 @@ import traceback
 
 sys.dont_write_bytecode = True
 
+# Deadlines are for what hangs, never for what is slow: those that are written down are for an idle machine, and each is
+# given this many times over.
+PATIENCE = 4
+
 # Whoever prints through a pipe shall be read while it runs.
 sys.stdout.reconfigure(line_buffering=True)
 
@@ -55,7 +59,7 @@ class Done:
 def run(*words, status=0, timeout=120, env=None, user=None, stdin=None):
     """Runs a program and returns how it ended.
 
-    `status`: the expected exit status, a tuple of them, or None for any. A program that outlives `timeout` seconds is
+    `status`: the expected exit status, a tuple of them, or None for any. A program that outlives `timeout` (see PATIENCE) is
     killed and is a failure; nobody waits for it, since a program stuck in the kernel does not die.
     """
     words = [str(word) for word in words]
@@ -75,7 +79,7 @@ def run(*words, status=0, timeout=120, env=None, user=None, stdin=None):
                 child.stdin.write(stdin.encode())
             child.stdin.close()
         try:
-            child.wait(timeout)
+            child.wait(timeout * PATIENCE)
             code = child.returncode
         except subprocess.TimeoutExpired:
             child.kill()
@@ -96,6 +100,7 @@ def poll(what, question, timeout=60, pause=0.05):
 
     `question` may raise OSError or Failure: that means "not yet", and is quoted if the deadline passes.
     """
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     last = ""
     while True:
