@@ -19,7 +19,7 @@ use record::op::Op;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
 
 /// How long an answer may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `Granted` said.
 #[derive(Clone, Debug)]
