@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G,96M mem=2048 cpus=2 timeout=900 boots=1
+# vm: disks=2x2G,96M mem=2048 cpus=2 timeout=1200 boots=1
 """Everything that a host sends arrives, whatever its size and place: fio with checksums on two queues, trims mixed in,
 single sectors at odd places, a file system with 1 KiB blocks, a partition table."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G,128M mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G,128M mem=2048 cpus=2 timeout=1000 boots=1
 """A backing that already holds data becomes a volume, while the host writes to it from the first moment: the image at the
 end is the volume byte for byte, every image before is a moment that was, and zeros stay holes in the replica."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """kill -9 of the appliance in the middle of a write load: the host sees no error, the appliance comes back, the splitter
 sends again, nothing that was durable is missing, there is no gap, and every image is a moment that was."""
 
