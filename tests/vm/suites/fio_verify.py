@@ -53,7 +53,7 @@ def body(suite):
     cli.programs_first()
     suite.diagnostics.append(cli.diagnose)
     lasting_disk("/dev/vda", cli.STATE, fresh=True)
-    size = suite.rounds(24, 256)
+    size = suite.rounds(12, 256)
 
     with suite.case("volume-on-a-file-comes-up-with-two-queues", fatal=True):
         lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
@@ -146,7 +146,7 @@ def body(suite):
     with suite.case("block-device-as-backing"):
         raw = cli.create_volume("raw", "/dev/vdc")
         cli.wait_protected("raw", timeout=300)
-        jobs = Fio(raw, [job | trims | {"size": "16M"}]).finish()
+        jobs = Fio(raw, [job | trims | {"size": "8M"}]).finish()
         need(total(jobs, "trim") > 50, "no trims")
         with cli.image_of("raw@latest", "raw") as image:
             same_content(raw, image.device)

@@ -85,7 +85,7 @@ def body(suite):
         with suite.case(f"{name}-images-since-the-joining-are-moments-that-were"):
             oldest = cli.timeline(name)["window"]["oldest"]
             need(oldest <= position, f"the bookmark at {position} is before the window, which begins at {oldest}")
-            for point in [position] + cli.random_positions(suite.rng, position, end, suite.rounds(4, 20), cli.gaps(name)):
+            for point in [position] + cli.random_positions(suite.rng, position, end, suite.rounds(2, 20), cli.gaps(name)):
                 with cli.image_of(f"{name}@seq:{point}", name) as image:
                     load.judge(image.device, label_ns=image.time_ns)
                     check_pieces(image.device, pieces)

@@ -67,7 +67,7 @@ def body(suite):
 
     with suite.case("random-points-are-moments-that-were"):
         newest = cli.timeline("v")["window"]["newest"]
-        for position in cli.random_positions(suite.rng, first, newest, suite.rounds(6, 50), cli.gaps("v")):
+        for position in cli.random_positions(suite.rng, first, newest, suite.rounds(3, 50), cli.gaps("v")):
             with cli.image_of(f"v@seq:{position}", "v") as image:
                 load.judge(image.device, label_ns=image.time_ns)
 

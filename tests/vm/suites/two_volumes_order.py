@@ -123,7 +123,7 @@ def body(suite):
 
     with suite.case("random-points-through-devices"):
         seen = set()
-        for position in cli.random_positions(suite.rng, start, end, suite.rounds(12, 50), cli.gaps("pair")):
+        for position in cli.random_positions(suite.rng, start, end, suite.rounds(8, 50), cli.gaps("pair")):
             images = cli.open_images(f"pair@seq:{position}")
             same("volumes of the image", sorted(images), ["a", "b"])
             got = {name: counter_of(read_direct(image.device, SECTOR * 512, BLOCK)) for name, image in images.items()}

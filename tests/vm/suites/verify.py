@@ -52,7 +52,7 @@ def body(suite):
         poll("some operations", lambda: load.check_no_error() or load.count() > 100)
 
     with suite.case("a-volume-that-is-written-is-the-same-as-its-image"):
-        for _ in range(suite.rounds(3, 30)):
+        for _ in range(suite.rounds(2, 30)):
             before = load.count()
             found = compared(status=cli.OK)
             same("bytes compared", found["bytes"], 64 * MIB)

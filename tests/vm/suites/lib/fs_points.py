@@ -21,7 +21,7 @@ def body(fs, size, mount_options="discard"):
         lasting_disk("/dev/vda", cli.STATE, fresh=True)
         lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
         backing, live = "/mnt/store/v.img", "/mnt/live"
-        points = suite.rounds(6, 20)
+        points = suite.rounds(4, 20)
         files = FileLoad(live, suite.rng)
 
         with suite.case("volume-comes-up", fatal=True):
