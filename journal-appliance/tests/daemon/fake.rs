@@ -22,7 +22,7 @@ use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
 pub const SPLITTER: SplitterId = SplitterId::from_bytes(*b"splitter of test");
 
 /// How long an answer may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `Granted` said.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ impl Client {
     /// Shakes hands by NBD_OPT_GO.
     fn connect(rack: &Rack<FileMedium>, number: usize) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let served = rack.clone();
         thread::spawn(move || served.talk(number, &theirs));
         let mut client = Self(ours);
@@ -154,7 +154,7 @@ fn orders_are_obeyed_over_the_control_socket() {
         thread::spawn(move || rack.obey(&control))
     };
     let order = |line: &str| {
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         let mut stream = loop {
             match UnixStream::connect(&control) {
                 Ok(stream) => break stream,

@@ -66,18 +66,18 @@ wait_for() { # SECONDS PID: until the process is gone
     while kill -0 "$2" 2>/dev/null && [ $tries -gt 0 ]; do usleep 50000; tries=$((tries - 1)); done
 }
 
-# Whoever still runs has ten seconds of disks that answer: what file systems hold in memory reaches the disks.
+# Whoever still runs has a minute of disks that answer (most need a moment, a busy host more): what file systems hold in memory reaches the disks.
 # (A test of a power cut ends with undisk-vm-cut instead.) A dead ublk device makes sync hang, so nobody waits for it.
 sync &
-wait_for 10 $!
+wait_for 60 $!
 for entry in /proc/[0-9]*; do
     pid=${entry##*/}
     case $pid in 1 | "$out_pump" | "$err_pump") continue ;; esac
     # Kernel threads have no program.
     readlink "$entry/exe" > /dev/null 2>&1 && kill -9 "$pid" 2>/dev/null
 done
-wait_for 5 $out_pump
-wait_for 5 $err_pump
+wait_for 20 $out_pump
+wait_for 20 $err_pump
 dmesg > $ctl/dmesg
 echo "$status" > $ctl/status.new && mv $ctl/status.new $ctl/status
 poweroff -f -n

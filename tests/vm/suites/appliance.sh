@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: mem=2000 cpus=2 timeout=600
+# vm: mem=2000 cpus=2 timeout=1500
 # Images and rollback on a real kernel: what only ublk can show of the appliance, with the real splitter and command.
 # Each test is a function whose name says what must be so; the first thing that is not ends the run with exit status 1.
 # Arguments choose tests.
@@ -25,9 +25,9 @@ fail() {
     exit 1
 }
 
-# until_true TENTHS CONDITION: polls under a deadline.
+# until_true TENTHS CONDITION: polls under a deadline, which is for what hangs: a slow machine has four times as long.
 until_true() {
-    local left=$1
+    local left=$(($1 * 4))
     until eval "$2"; do
         left=$((left - 1))
         [ "$left" -gt 0 ] || fail "not within the time: $2"
@@ -129,7 +129,9 @@ killed_in_the_middle_of_writes_the_appliance_loses_nothing() {
         --iodepth=16 --verify=crc32c --do_verify=1 --output="$DIR/fio" &
     local fio=$! n
     for n in 1 2 3; do
-        sleep 1
+        # (fio may be through before the third kill; it is not when the first one comes.)
+        until_true 600 '[ "$(awk "{print \$1 + \$2}" "/sys/block/${DEV#/dev/}/inflight")" -ge 4 ] || ! kill -0 '$fio' 2>/dev/null'
+        [ $n -gt 1 ] || kill -0 $fio 2>/dev/null || fail "fio ended before the first kill"
         kill -9 $APPLIANCE
         wait $APPLIANCE 2>/dev/null
         appliance

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x1G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x1G mem=2048 cpus=2 timeout=1000 boots=1
 """Bad input, every kind that the issue names: one clear line on stderr (hints may follow), the documented exit status, and
 nothing half made."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x1G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x1G mem=2048 cpus=2 timeout=1000 boots=1
 """The wall clock is stepped by a day, forward and backward, while a host writes and while both daemons are started again:
 order, labels and images do not care. A label never goes back, and a record's label is not before that of a record that was
 laid earlier."""

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1500 boots=1
 """Journal bytes flipped and cut by hand, while the appliance runs and while it does not: the verifiers name segment, place
 and the volume's extents, images answer EIO for exactly the sectors that need what is lost, everything else is right."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=900 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """ext4 with -o discard on a volume: every past moment mounts, checks clean and has every file fsynced before it."""
 
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G,96M mem=2048 cpus=2 timeout=900 boots=1
+# vm: disks=2x2G,96M mem=2048 cpus=2 timeout=1200 boots=1
 """Everything that a host sends arrives, whatever its size and place: fio with checksums on two queues, trims mixed in,
 single sectors at odd places, a file system with 1 KiB blocks, a partition table."""
 
@@ -53,7 +53,7 @@ def body(suite):
     cli.programs_first()
     suite.diagnostics.append(cli.diagnose)
     lasting_disk("/dev/vda", cli.STATE, fresh=True)
-    size = suite.rounds(24, 256)
+    size = suite.rounds(12, 256)
 
     with suite.case("volume-on-a-file-comes-up-with-two-queues", fatal=True):
         lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
@@ -146,7 +146,7 @@ def body(suite):
     with suite.case("block-device-as-backing"):
         raw = cli.create_volume("raw", "/dev/vdc")
         cli.wait_protected("raw", timeout=300)
-        jobs = Fio(raw, [job | trims | {"size": "16M"}]).finish()
+        jobs = Fio(raw, [job | trims | {"size": "8M"}]).finish()
         need(total(jobs, "trim") > 50, "no trims")
         with cli.image_of("raw@latest", "raw") as image:
             same_content(raw, image.device)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G,128M mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G,128M mem=2048 cpus=2 timeout=1000 boots=1
 """A backing that already holds data becomes a volume, while the host writes to it from the first moment: the image at the
 end is the volume byte for byte, every image before is a moment that was, and zeros stay holes in the replica."""
 
@@ -85,7 +85,7 @@ def body(suite):
         with suite.case(f"{name}-images-since-the-joining-are-moments-that-were"):
             oldest = cli.timeline(name)["window"]["oldest"]
             need(oldest <= position, f"the bookmark at {position} is before the window, which begins at {oldest}")
-            for point in [position] + cli.random_positions(suite.rng, position, end, suite.rounds(4, 20), cli.gaps(name)):
+            for point in [position] + cli.random_positions(suite.rng, position, end, suite.rounds(2, 20), cli.gaps(name)):
                 with cli.image_of(f"{name}@seq:{point}", name) as image:
                     load.judge(image.device, label_ns=image.time_ns)
                     check_pieces(image.device, pieces)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2G mem=2048 cpus=2 timeout=1000 boots=1
 """The suites' own judges, without undisk: right on true moments of a disk, red on wrong ones.
 
 A dm-thin volume stands in for undisk's: its snapshots under load are true past moments. Each judge must accept them, and

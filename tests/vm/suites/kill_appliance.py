@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """kill -9 of the appliance in the middle of a write load: the host sees no error, the appliance comes back, the splitter
 sends again, nothing that was durable is missing, there is no gap, and every image is a moment that was."""
 
@@ -67,7 +67,7 @@ def body(suite):
 
     with suite.case("random-points-are-moments-that-were"):
         newest = cli.timeline("v")["window"]["newest"]
-        for position in cli.random_positions(suite.rng, first, newest, suite.rounds(6, 50), cli.gaps("v")):
+        for position in cli.random_positions(suite.rng, first, newest, suite.rounds(3, 50), cli.gaps("v")):
             with cli.image_of(f"v@seq:{position}", "v") as image:
                 load.judge(image.device, label_ns=image.time_ns)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """kill -9 of the splitter with requests in flight, twice in a row: the supervisor brings it back, the host sees no error,
 fio's checksums hold, there is no gap, images are moments that were; a volume mounted all along can be unmounted and taken
 down afterwards."""
@@ -16,7 +16,38 @@ from machine import (  # noqa: E402
 )
 from sectors import Load  # noqa: E402
 from trees import FileLoad, differences, tree_digest  # noqa: E402
-from undisk_suite import Suite, need, poll, same  # noqa: E402
+from undisk_suite import Failure, Suite, need, poll, same  # noqa: E402
+
+
+class Verified:
+    """fio that checks what it wrote, once more whenever it is through before the suite is."""
+
+    def __init__(self, device):
+        self.device, self.jobs = device, []
+        self.fio = self.another()
+
+    def another(self):
+        return Fio(self.device, [{"rw": "randwrite", "bs": "4k", "size": "16M", "offset": f"{32 * cpu}M", "iodepth": 16,
+                                  "verify": "crc32c", "do_verify": 1, "cpus_allowed": cpu} for cpu in (0, 1)])
+
+    def wait_until_busy(self, requests):
+        """Waits until so many requests are in flight."""
+        while True:
+            try:
+                self.fio.wait_until_busy(requests)
+                return
+            except Failure:
+                need(not self.fio.running(), "fio hangs")
+                self.jobs += self.fio.finish()
+                self.fio = self.another()
+
+    def finish(self):
+        """All jobs; fails unless every one of them found what it had written."""
+        return self.jobs + self.fio.finish(timeout=400)
+
+    def kill(self):
+        """Ends it, whatever it was doing."""
+        self.fio.kill()
 
 
 def body(suite):
@@ -46,23 +77,20 @@ def body(suite):
             load = Load(told, suite.seed + number, suite.rng, streams=4, region_sectors=4096)
             suite.later(load.stop)
             load.start()
-            fio = Fio(noisy, [{"rw": "randwrite", "bs": "4k", "size": "16M", "offset": f"{32 * cpu}M", "iodepth": 16,
-                               "verify": "crc32c", "do_verify": 1, "cpus_allowed": cpu} for cpu in (0, 1)])
-            suite.later(fio.kill)
+            fios = Verified(noisy)
+            suite.later(fios.kill)
             for kill in (1, 2):
-                fio.wait_until_busy(4)
                 old = cli.splitter_pid()
-                fio.wait_until_busy(4)
+                fios.wait_until_busy(4)
                 kill9(old, "ublk-splitter")
                 if kill == 1:
                     new = cli.restarted("splitter", old)
-                    need(fio.running(), "fio ended before the second kill")
                 else:
                     # While it is down, files on the mounted volume wait; then they go on.
                     files.run(20)
                     new = cli.restarted("splitter", old)
                 suite.note(f"kill {kill}: {old} -> {new}")
-            jobs = fio.finish(timeout=400)
+            jobs = fios.finish()
             need(total(jobs, "read") >= total(jobs, "write") > 1000, "fio verified too little")
             goal = load.count() + 50
             poll("the load goes on", lambda: load.check_no_error() or load.count() >= goal)

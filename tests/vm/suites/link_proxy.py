@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=700 timeout-full=7200 boots=1 soak
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 timeout-full=7200 boots=1
 """Somebody stands on the link between splitter and appliance, and drops frames, sends them twice, holds them back, or cuts the
 connection at any byte. The journal ends up with what the volume holds, in the same session or in a new one; there is never
 a hole, and every point that is offered is a moment that was."""
@@ -60,10 +60,8 @@ def body(suite):
         cli.wait_protected("v")
         need(proxy.connections, "the splitter does not go through the proxy")
 
-    number = 0
-    for _ in range(suite.rounds(1, 15)):
-        for fault, chance in FAULTS:
-            number += 1
+    for turn in suite.rounds_to_do(1, 15):
+        for number, (fault, chance) in enumerate(FAULTS, (turn - 1) * len(FAULTS) + 1):
             with suite.case(f"{fault}-leaves-no-hole-{number}", fatal=True):
                 one_round(suite, proxy, device, number, fault, chance)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=3G mem=2048 timeout=900 timeout-full=3600 icount soak
+# vm: disks=3G mem=2048 timeout=1800 timeout-full=3600 icount
 """The host's random writes while the appliance is stopped, then dead, then its journal disk full: no error, and the same
 throughput, within a fifth, as in alternating slices with a healthy appliance, by the instruction clock. The splitter's
 memory is bounded. After each trouble the group is protected again by itself, only what was written is read back, and the
@@ -145,7 +145,7 @@ def body(suite):
                 dirty = splitters_word("v")["dirty_bytes"]
                 trouble.end()
                 suite.laters.clear()
-                cli.wait_whole("v", timeout=60)
+                cli.wait_whole("v")
                 size = resynced.only_within(JOURNAL, position + 1, FIRST // 512, LENGTH // 512)
                 count = resynced.sessions(JOURNAL, position + 1)
                 need(size <= dirty * max(1, count), f"{size} bytes read back in {count} sessions, {dirty} were dirty")

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """The appliance is stopped, or gone, until the outbox is full: the host goes on without an error, `status` says so. When
 the appliance is back the group reads what changed, and nothing else, by itself; points within the loss are refused, older
 and later ones are right."""

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-# vm: power=2G,1G,1G cuts=2,20 mem=2048 cpus=2 timeout=400 timeout-full=400 soak
+# vm: power=2G,1G,1G cuts=2,20 mem=2048 cpus=2 timeout=900 timeout-full=900
 """The power is cut in the middle of a discard-heavy load, with disks under everything that lose what was not flushed: state,
 backing and journal on one each. At the next boot no flushed write is missing from the volume, nothing that was durable is
 missing from the journal, points are moments that were, and the group is protected again by itself: only what the load
 wrote is read back."""
 
+import contextlib
 import json
 import os
 import sys
@@ -80,7 +81,7 @@ def after_the_cut(suite, known, log):
             with cli.image_of(f"v@#{mark['name']}", "v") as image:
                 judge(image.device, log, after=mark["after"], before=mark["before"])
         positions = [mark["position"] for mark in known["marks"]]
-        for position in cli.random_positions(suite.rng, positions[0], known["durable"], suite.rounds(6, 20), cli.gaps("v")):
+        for position in cli.random_positions(suite.rng, positions[0], known["durable"], suite.rounds(4, 20), cli.gaps("v")):
             with cli.image_of(f"v@seq:{position}", "v") as image:
                 judge(image.device, log, label_ns=image.time_ns)
         same("findings", cli.findings("v"), [])
@@ -90,6 +91,9 @@ def after_the_cut(suite, known, log):
 def load_until_the_cut(suite, device):
     """A load with bookmarks, and what the next boot has to know of it; ends in the dark."""
     with suite.case(f"boot-{suite.boot}-load-runs-until-the-cut", fatal=True):
+        # A soak that was interrupted begins anew, with fresh disks.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(log_of(suite.boot))
         churn = Churn(device, log_of(suite.boot), suite.seed + suite.boot, threads=4, depth=4, rate=800,
                       region=f"{FIRST}+{SECTORS}", longest_discard=8192, mix=MIX)
         known = {"marks": [], "durable": 0}

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x1G,64M mem=2048 cpus=2 timeout=600 boots=3
+# vm: disks=2x1G,64M mem=2048 cpus=2 timeout=900 boots=3
 """What outlives a reboot. After a clean `down`: volumes at the same devices, groups, bookmarks, history. The backing alone,
 without undisk, is a plain disk; written to behind our back, the next `up` says so and `group resync` heals. After a power
 cut: the host is served at once, what was lost is said, points after it are refused until a resync, older ones are right."""

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x1G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x1G mem=2048 cpus=2 timeout=1000 boots=1
 """A resynchronisation reads what hosts are writing at that very moment: nothing that it read wins over a newer write, in no
 image behind it, however often it is repeated."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x2G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x2G mem=2048 cpus=2 timeout=1000 boots=1
 """Two volumes of one group are written in turn, each write waiting for the one before it: at every position of the
 group's history the counter on A is that on B, or one ahead. Every position is asked through `inspect`, the same reader
 offline; random ones through image devices."""
@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 
 import cli  # noqa: E402
 from machine import Aligned, lasting_disk, opened, read_direct  # noqa: E402
-from undisk_suite import Failure, Suite, need, run, same  # noqa: E402
+from undisk_suite import Failure, Suite, need, poll, run, same  # noqa: E402
 
 SECTOR = 2048
 BLOCK = 4096
@@ -117,14 +117,13 @@ def body(suite):
         write_in_turn(a, b, pairs, noise)
         done.set()
         for other in others:
-            other.join(30)
-            need(not other.is_alive(), "a write beside hangs")
+            poll("the writes beside have ended", lambda other=other: not other.is_alive())
         end, _ = cli.bookmark("pair", "end")
         need(end - start >= 2 * pairs, f"{end - start} positions for {2 * pairs} writes")
 
     with suite.case("random-points-through-devices"):
         seen = set()
-        for position in cli.random_positions(suite.rng, start, end, suite.rounds(12, 50), cli.gaps("pair")):
+        for position in cli.random_positions(suite.rng, start, end, suite.rounds(8, 50), cli.gaps("pair")):
             images = cli.open_images(f"pair@seq:{position}")
             same("volumes of the image", sorted(images), ["a", "b"])
             got = {name: counter_of(read_direct(image.device, SECTOR * 512, BLOCK)) for name, image in images.items()}

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=2x1G mem=2048 cpus=2 timeout=600 boots=1
+# vm: disks=2x1G mem=2048 cpus=2 timeout=1200 boots=1
 """A volume is compared with its newest image while hosts write: the same while nobody meddles, exactly what was changed behind
 our back when somebody does, and whole again once that was repaired. A group that is paused is not compared. Both daemons
 remember what happened."""
@@ -52,7 +52,7 @@ def body(suite):
         poll("some operations", lambda: load.check_no_error() or load.count() > 100)
 
     with suite.case("a-volume-that-is-written-is-the-same-as-its-image"):
-        for _ in range(suite.rounds(3, 30)):
+        for _ in range(suite.rounds(2, 30)):
             before = load.count()
             found = compared(status=cli.OK)
             same("bytes compared", found["bytes"], 64 * MIB)

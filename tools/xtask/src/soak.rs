@@ -11,7 +11,8 @@ use crate::{cargo, packages, test};
 
 /// Run one VM suite at the counts that the issues name; all it prints is shown.
 ///
-/// /out outlives a soak that is interrupted or fails, so that a suite which notes its progress there can go on.
+/// /out outlives a soak that is interrupted or fails, so that a suite which notes its progress there (kill, hammer, link_proxy) goes
+/// on behind its last good round. Removing target/vm/soak/NAME begins anew.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The suite: a file of tests/vm/suites, without its ending

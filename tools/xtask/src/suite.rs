@@ -247,7 +247,7 @@ impl Suite {
 
     /// How long it may take at the counts of the gate, all boots together.
     pub fn patience(&self) -> Duration {
-        self.needs.deadline(Rounds::Quick) * self.needs.boots
+        self.needs.deadline(Rounds::Quick) * self.needs.boots(Rounds::Quick)
     }
 
     /// Runs all boots and counts the cases. Whatever keeps a suite from its cases is a failed case itself.

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 from machine import need_block
-from undisk_suite import Failure, need, poll, run
+from undisk_suite import PATIENCE, Failure, need, poll, run
 
 HEADER, ENTRY = 128, 40
 
@@ -52,8 +52,11 @@ class Churn:
 
     def wait_entries(self, more, timeout=120):
         """Waits until so many entries were made from now on."""
-        goal = self.entries() + more
-        poll(f"churn makes {more} more entries", lambda: self.going() and self.entries() >= goal, timeout=timeout)
+        self.wait_until(self.entries() + more, timeout)
+
+    def wait_until(self, entries, timeout=120):
+        """Waits until its log has so many entries."""
+        poll(f"churn has made {entries} entries", lambda: self.going() and self.entries() >= entries, timeout=timeout)
 
     def kill(self):
         """Ends it, whatever it was doing; its log stays right."""
@@ -67,9 +70,9 @@ class Churn:
     def finish(self, timeout=300):
         """Waits until it ends by itself; as `stop`."""
         try:
-            self.child.wait(timeout)
+            self.child.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Failure(f"churn on {self.device} did not end within {timeout} s") from None
+            raise Failure(f"churn on {self.device} did not end within {timeout * PATIENCE} s") from None
         need(self.child.returncode == 0, lambda: f"churn on {self.device}: {self.child.returncode}: {self.said()}")
         self.out.seek(0)
         return json.loads(self.out.read())["counts"]

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 from machine import inflight, need_block
-from undisk_suite import need, poll
+from undisk_suite import PATIENCE, need, poll
 
 
 class Fio:
@@ -58,10 +58,10 @@ class Fio:
     def finish(self, timeout=300):
         """Waits for the end; fails unless fio says that all was right. Returns its jobs."""
         try:
-            self.child.wait(timeout)
+            self.child.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             self.child.kill()
-            need(False, f"fio on {self.device} did not end within {timeout} s")
+            need(False, f"fio on {self.device} did not end within {timeout * PATIENCE} s")
         said = f"{self.text(self.err)}"
         need(self.child.returncode == 0, lambda: f"fio on {self.device}: exit status {self.child.returncode}: {said}")
         self.out.seek(0)

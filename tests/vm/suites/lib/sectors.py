@@ -19,7 +19,7 @@ import time
 import zlib
 
 from machine import Aligned, discard, opened, read_direct, zero_out
-from undisk_suite import Failure, need
+from undisk_suite import PATIENCE, Failure, need
 
 SECTOR = 512
 # magic, stream, sector of the device, operation (1 is the stream's first), seed; then 8 words of filler and the checksum.
@@ -164,7 +164,7 @@ class Load:
         """Stops every stream, waits for the last operations, fails if the host saw an error."""
         for stream in self.streams:
             stream.halt.set()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         for stream in self.streams:
             stream.join(max(0.1, deadline - time.monotonic()))
             need(not stream.is_alive(), lambda stream=stream: f"{stream.name} on {stream.device} hangs in an operation")

@@ -17,6 +17,12 @@ import traceback
 
 sys.dont_write_bytecode = True
 
+# Deadlines are for what hangs, never for what is slow: those that are written down are for an idle machine, and each is
+# given this many times over.
+PATIENCE = 4
+# How far a soak has come.
+ROUNDS_DONE = "/out/rounds-done"
+
 # Whoever prints through a pipe shall be read while it runs.
 sys.stdout.reconfigure(line_buffering=True)
 
@@ -55,7 +61,7 @@ class Done:
 def run(*words, status=0, timeout=120, env=None, user=None, stdin=None):
     """Runs a program and returns how it ended.
 
-    `status`: the expected exit status, a tuple of them, or None for any. A program that outlives `timeout` seconds is
+    `status`: the expected exit status, a tuple of them, or None for any. A program that outlives `timeout` (see PATIENCE) is
     killed and is a failure; nobody waits for it, since a program stuck in the kernel does not die.
     """
     words = [str(word) for word in words]
@@ -75,7 +81,7 @@ def run(*words, status=0, timeout=120, env=None, user=None, stdin=None):
                 child.stdin.write(stdin.encode())
             child.stdin.close()
         try:
-            child.wait(timeout)
+            child.wait(timeout * PATIENCE)
             code = child.returncode
         except subprocess.TimeoutExpired:
             child.kill()
@@ -96,6 +102,7 @@ def poll(what, question, timeout=60, pause=0.05):
 
     `question` may raise OSError or Failure: that means "not yet", and is quoted if the deadline passes.
     """
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     last = ""
     while True:
@@ -132,6 +139,23 @@ class Suite:
         """How often to repeat: UNDISK_ROUNDS is quick, full or a number of its own."""
         asked = os.environ.get("UNDISK_ROUNDS", "quick")
         return {"quick": quick, "full": full}.get(asked) or int(asked)
+
+    def rounds_to_do(self, quick, full):
+        """The numbers of the rounds that are still to be done, from 1 on: a soak that was interrupted goes on behind the
+        last one that was well. (`/out` outlives a soak until that has passed.)"""
+        total, done = self.rounds(quick, full), 0
+        with contextlib.suppress(FileNotFoundError):
+            with open(ROUNDS_DONE, encoding="ascii") as file:
+                done = int(file.read())
+        if 0 < done < total:
+            self.note(f"{done} of {total} rounds were done before")
+        for number in range(done + 1 if done < total else 1, total + 1):
+            yield number
+            if self.failed:
+                return
+            with open(ROUNDS_DONE + ".new", "w", encoding="ascii") as file:
+                file.write(str(number))
+            os.rename(ROUNDS_DONE + ".new", ROUNDS_DONE)
 
     def note(self, text):
         """A line for the reader that decides nothing."""

@@ -22,7 +22,11 @@ fn more_than_all_is_all_and_large_numbers_do_not_overflow() {
 
 #[test]
 fn a_meter_ends_at_once_when_it_is_dropped() {
-    let began = Instant::now();
-    drop(Meter::start("something", true));
-    assert!(began.elapsed() < PATIENCE, "it waited for its own first line");
+    // A busy machine may hold one up; one that waits for its own first line is late every time.
+    let in_time = (0..10).any(|_| {
+        let began = Instant::now();
+        drop(Meter::start("something", true));
+        began.elapsed() < PATIENCE
+    });
+    assert!(in_time, "it waited for its own first line");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -66,10 +67,19 @@ fn unpacked(kernel: &Kernel, load: &Load, cached: &PathBuf) -> Result<Vec<u8>> {
         Some("zst") => decompress("zstd", &packed)?,
         _ => bail!("{} is packed in a way that is not known here", packed.display()),
     };
-    // Written aside and renamed: another xtask may be reading the same cache.
-    let fresh = cached.with_extension(format!("new{}", std::process::id()));
-    fs::write(&fresh, &bytes).and_then(|()| fs::rename(&fresh, cached)).context("keep an unpacked module")?;
+    keep(cached, &bytes)?;
     Ok(bytes)
+}
+
+/// Puts the bytes at `path`, all of them at once: whoever reads there, another guest of ours or another xtask, finds the
+/// whole file or none. However many write it side by side, each does so in a file of its own, and the last one stays.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let fresh = path.with_extension(format!("new{}-{number}", std::process::id()));
+    fs::write(&fresh, bytes)
+        .and_then(|()| fs::rename(&fresh, path))
+        .with_context(|| format!("keep an unpacked module as {}", path.display()))
 }
 
 fn decompress(program: &str, file: &Path) -> Result<Vec<u8>> {
@@ -84,3 +94,7 @@ fn decompress(program: &str, file: &Path) -> Result<Vec<u8>> {
     }
     Ok(output.stdout)
 }
+
+#[cfg(test)]
+#[path = "initramfs_tests.rs"]
+mod tests;

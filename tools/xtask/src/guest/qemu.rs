@@ -75,7 +75,7 @@ fn kernel_arguments(guest: &Guest) -> String {
     // The watchdogs would take a busy host for a hanging guest.
     let quiet = if guest.kernel_log { "loglevel=7" } else { "quiet" };
     format!(
-        "console=ttyS0 {quiet} panic=-1 mitigations=off nokaslr no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on audit=0 apparmor=0"
+        "console=ttyS0 {quiet} panic=-1 mitigations=off nokaslr no_timer_check nowatchdog workqueue.watchdog_thresh=0 rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on audit=0 apparmor=0"
     )
 }
 
