@@ -135,7 +135,7 @@ def body(suite):
     for trouble in (Stopped(), Dead(), Full()):
         healthy, sick = [], []
         with suite.case(f"appliance-{trouble.name}-the-host-does-not-feel-it", fatal=True):
-            for _ in range(suite.rounds(3, 5)):
+            for _ in range(suite.rounds(1, 5)):
                 position = cli.durable("v")
                 healthy.append(slice_of_writes(device, suite.rng.randrange(1 << 30)))
                 trouble.begin()

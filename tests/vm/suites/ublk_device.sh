@@ -295,9 +295,9 @@ file_systems_live_through_discards_a_kill_and_an_unmount() {
 churn() {
     local i
     mkdir -p "$1/churn"
-    for i in $(seq 1 90); do head -c $((i * 531 % 40000 + 1)) /dev/urandom >"$1/churn/$i"; done
+    for i in $(seq 1 36); do head -c $((i * 1327 % 40000 + 1)) /dev/urandom >"$1/churn/$i"; done
     sync
-    for i in $(seq 1 3 90); do rm "$1/churn/$i"; done
+    for i in $(seq 1 3 36); do rm "$1/churn/$i"; done
     (cd "$1" && sha256sum churn/*) >"$DIR/sums"
 }
 
