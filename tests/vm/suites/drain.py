@@ -130,7 +130,7 @@ def body(suite):
         other = cli.create_volume("w", "/mnt/store/w.img", size="64M", group="w")
         cli.wait_protected("w")
         gaps = cli.gaps("w")
-        set_delay("slowj", below, 512, 2000)
+        set_delay("slowj", below, 512, 1000)
         done, errors = threading.Event(), []
 
         def write_on():
@@ -145,7 +145,7 @@ def body(suite):
         writer = threading.Thread(target=write_on, daemon=True)
         suite.later(done.set)
         writer.start()
-        for _ in range(suite.rounds(2, 10)):
+        for _ in range(suite.rounds(1, 10)):
             poll("a write of the journal is on its way", lambda: (now := streamed("w"))[0] > now[1])
             kill9(poll("the appliance answers", cli.appliance_pid, timeout=120), "journal-appliance")
             cli.wait_protected("w", timeout=300)

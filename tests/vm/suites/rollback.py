@@ -192,9 +192,9 @@ def body(suite):
         need(digests(pair) == late, "the volumes are not as they were at late")
 
     states, now = {"early": early, "late": late}, "late"
-    rounds, number, middle = suite.rounds(4, 40), 0, 0
+    rounds, number, middle = suite.rounds(2, 40), 0, 0
     # Where a kill falls is chance; a few more rounds if none of them has come in the middle.
-    while number < rounds or (not middle and number < 6 * rounds):
+    while number < rounds or (not middle and number < 24):
         which = ("splitter", "appliance")[number % 2]
         with suite.case(f"kill-of-{which}-in-the-middle-leaves-one-line-or-the-other-{number}", fatal=True):
             target = "early" if now == "late" else "late"
@@ -237,7 +237,7 @@ def body(suite):
     with suite.case("some-kills-came-in-the-middle"):
         need(middle, "every rollback had ended before its kill")
 
-    for number in range(suite.rounds(2, 20)):
+    for number in range(suite.rounds(1, 20)):
         with suite.case(f"what-a-host-writes-when-it-goes-on-stays-though-the-appliance-is-killed-{number}", fatal=True):
             old = cli.appliance_pid()
             writer = Writer(pair["one"])
