@@ -310,9 +310,9 @@ impl Appliance {
         let status = journal.status();
         let marks = status.watermarks.first().copied();
         let mut history = self.history.borrow_mut();
-        history.found(status.head.position);
         let stamp =
             marks.map_or(Stamp { session: 0, laid: 0 }, |m| Stamp { session: m.session.get(), laid: m.durable.get() });
+        history.found(status.head.position, stamp.session);
         let newest = history.sightings.last().copied();
         if newest.is_some_and(|n| (n.head, n.stamp) == (status.head.position, stamp)) {
             return;

@@ -81,6 +81,8 @@ pub struct Sighting {
 pub struct Era {
     /// When it began.
     pub began: Tick,
+    /// The newest session when the journal was first seen in this era.
+    found_with: Option<u64>,
     /// Positions above this one are of this era, or a later one.
     pub above: Position,
     /// What each volume held.
@@ -106,7 +108,7 @@ pub struct History {
 impl History {
     /// Nothing has happened; the volumes hold this.
     pub fn new(base: Vec<Vec<Cell>>) -> Self {
-        let era = Era { began: 0, above: Position::ORIGIN, base, first_op: 0 };
+        let era = Era { began: 0, above: Position::ORIGIN, found_with: None, base, first_op: 0 };
         Self { tick: 0, ops: Vec::new(), flushes: Vec::new(), sightings: Vec::new(), eras: vec![era] }
     }
 
@@ -154,14 +156,18 @@ impl History {
 
     /// A new era begins.
     pub fn new_era(&mut self, above: Position, base: Vec<Vec<Cell>>) {
-        let era = Era { began: self.tick(), above, base, first_op: self.ops.len() };
+        let era = Era { began: self.tick(), above, found_with: None, base, first_op: self.ops.len() };
         self.eras.push(era);
     }
 
-    /// The journal was opened and ends here: if an era has begun since, it begins above.
-    pub fn found(&mut self, head: Position) {
-        for era in self.eras.iter_mut().filter(|era| era.above.get() == u64::MAX) {
-            era.above = head;
+    /// The journal is open and ends here, with this newest session: if an era has begun since, it begins above. Until a
+    /// session is granted in it, what the journal adds of its own (RECOVERY, late when there was no room for it) is
+    /// still the end of the era before.
+    pub fn found(&mut self, head: Position, session: u64) {
+        for era in &mut self.eras {
+            if era.above.get() == u64::MAX || era.found_with == Some(session) {
+                (era.above, era.found_with) = (head, Some(session));
+            }
         }
     }
 

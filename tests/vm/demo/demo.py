@@ -124,6 +124,9 @@ def bank(path, ledger):
     """The database's own process: transfers between accounts, one transaction after the other, each fully synced. A
     transaction that was acknowledged is noted outside: number, time when it began, time when it was acknowledged."""
     database = sqlite3.connect(path, isolation_level=None)
+    # By default the journal is unlinked and its folder not synced: after a crash it may be back, and undo what was just
+    # acknowledged. Truncated, with synchronous=FULL, it is synced before COMMIT returns.
+    database.execute("PRAGMA journal_mode=TRUNCATE")
     database.execute("PRAGMA synchronous=FULL")
     database.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)")
     database.execute("CREATE TABLE transfer (n INTEGER PRIMARY KEY, source INTEGER, target INTEGER, amount INTEGER, memo BLOB)")
