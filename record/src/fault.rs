@@ -43,6 +43,8 @@ pub enum Bug {
     FuaIgnored,
     /// A `sync` group answers when the record is in the outbox.
     SyncAnswersEarly,
+    /// Requests of a killed process are not waited for.
+    ForgetInherited,
     /// A host is told that a write failed, and the history is not.
     NoIndeterminate,
     /// What a killed process was to read again is forgotten.
@@ -53,7 +55,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeSync,
         Self::RecoveryUnsynced,
         Self::ReleaseAtDurable,
@@ -72,6 +74,7 @@ impl Bug {
         Self::FlushSkipsBacking,
         Self::FuaIgnored,
         Self::SyncAnswersEarly,
+        Self::ForgetInherited,
         Self::NoIndeterminate,
         Self::ForgetReread,
         Self::ResyncEndsEarly,

@@ -16,6 +16,7 @@ use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
 use crate::policy::Policy;
 use control::events::{EventKind, Events};
 use record::chunk::Descriptor;
+use record::fault::{Bug, bug};
 use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::op::{Op, OpFlags};
@@ -224,7 +225,7 @@ impl Stream {
             hold,
             meter: LagMeter::default(),
             policy: Policy::default(),
-            inherited: adopted.map(|a| a.in_flight.clone()).unwrap_or_default(),
+            inherited: adopted.filter(|_| !bug(Bug::ForgetInherited)).map(|a| a.in_flight.clone()).unwrap_or_default(),
             resync_end: None,
             whole_since: None,
             link: Link::Down,
