@@ -196,9 +196,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends sealed chunks of one session, each a header area and a payload area, with as few writes as they fit in. Those that
-    /// the journal has already are acknowledged again. When one is refused nothing of it or behind it is written,
-    /// but those in front of it may be: ask `watermarks`, or send all of them again.
+    /// Appends sealed chunks of one session, each a header area and a payload area, with as few writes as they fit in.
+    /// Those that the journal has already are acknowledged again. When one is refused nothing of it or behind it is
+    /// written, but those in front of it may be: ask `watermarks`, or send all of them again.
     pub fn append_many(&self, session: Session, chunks: &[(&[u8], &[u8])]) -> Result<Watermarks, AppendError> {
         let mut tail = lock(&self.tail);
         tail.writable()?;
