@@ -11,8 +11,9 @@ mount -t tmpfs tmpfs "$DIR"
 mkdir "$DIR/disk" "$DIR/run" "$DIR/mnt" "$DIR/past"
 # A file system of its own: journals need direct I/O.
 # Less than the memory that a tmpfs may take: one that runs out of it fails in other ways than a disk.
+# Nothing is reserved for root: the appliance runs as root, so a disk with a reserve would not be full when it shows none.
 truncate -s 800M "$DIR/disk.img"
-mkfs.ext4 -q "$DIR/disk.img" && mount -o loop "$DIR/disk.img" "$DIR/disk" || exit 2
+mkfs.ext4 -q -m 0 "$DIR/disk.img" && mount -o loop "$DIR/disk.img" "$DIR/disk" || exit 2
 cp "$BINARIES"/{journal-appliance,ublk-splitter,undisk} "$DIR/"
 export UNDISK_STATE=$DIR/disk/state UNDISK_RUN=$DIR/run UNDISK_CONFIG=$DIR/none.toml UNDISK_LOG=${UNDISK_LOG:-info,libublk=warn}
 UNDISK=$DIR/undisk

@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import cli  # noqa: E402
 from machine import (  # noqa: E402
     Aligned, inflight, io_errors, kill9, lasting_disk, mkfs, mount, opened, read_direct, same_content,
+    slow_disk, slow_table,
 )
 from undisk_suite import Suite, need, poll, run, same  # noqa: E402
 
@@ -24,16 +25,9 @@ MIB = 1 << 20
 DELAY_MS = 8000
 
 
-def slow_disk(name, below, mib, ms):
-    """A disk of which writes take so long; reads do not."""
-    table = f"0 {mib * 2048} delay {below} 0 0 {below} 0 {ms}"
-    run("dmsetup", "create", name, "--noudevsync", "--verifyudev", "--table", table)
-    return f"/dev/mapper/{name}"
-
-
 def set_delay(name, below, mib, ms):
     """From now on writes take so long."""
-    table = f"0 {mib * 2048} delay {below} 0 0 {below} 0 {ms}"
+    table = slow_table(below, mib, ms)
     run("dmsetup", "suspend", "--noflush", name, timeout=120)
     run("dmsetup", "reload", name, "--table", table)
     run("dmsetup", "resume", "--noudevsync", name)

@@ -56,6 +56,11 @@ def sysfs(device, name):
         return file.read().strip()
 
 
+def completed(device):
+    """Writes that the device has answered since it is there."""
+    return int(sysfs(device, "stat").split()[4])
+
+
 def inflight(device):
     """Requests that the kernel has given to the device and not got back."""
     return sum(int(word) for word in sysfs(device, "inflight").split())
@@ -111,11 +116,23 @@ def fstrim(folder):
 
 
 def lasting_disk(device, folder, fresh):
-    """Mounts a disk that lives on from boot to boot; makes its file system first if `fresh`."""
+    """Mounts a disk that lives on from boot to boot; makes its file system first if `fresh`. Nothing of it is reserved for
+    root: the programs run as root, and a disk that shows no room shall have none."""
     need_block(device)
     if fresh:
-        run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", device, timeout=300)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard", device, timeout=300)
     mount(device, folder, fs="ext4")
+
+
+def slow_table(below, mib, ms):
+    """The device mapper's table of a disk of which writes take so long; reads do not."""
+    return f"0 {mib * 2048} delay {below} 0 0 {below} 0 {ms}"
+
+
+def slow_disk(name, below, mib, ms):
+    """A disk of which writes take so long, on top of another one."""
+    run("dmsetup", "create", name, "--noudevsync", "--verifyudev", "--table", slow_table(below, mib, ms))
+    return f"/dev/mapper/{name}"
 
 
 @contextlib.contextmanager
