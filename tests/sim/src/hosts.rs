@@ -9,7 +9,7 @@ use crate::dice::Dice;
 use crate::executor::{Executor, Once, Owner};
 use crate::history::{Change, History, Outcome, Stamp};
 use crate::splitter::Splitter;
-use crate::time::{MS, US};
+use crate::time::{self, MS, US};
 use crate::trace::Trace;
 use record::geometry::Extent;
 use std::cell::{Cell as Slot, RefCell};
@@ -146,6 +146,8 @@ pub struct Hosts {
     history: Rc<RefCell<History>>,
     habits: Rc<Habits>,
     left: Rc<Slot<u64>>,
+    /// Until then nobody asks for anything new.
+    rest: Rc<Slot<u64>>,
     wrong: Rc<RefCell<Option<String>>>,
 }
 
@@ -167,6 +169,7 @@ impl Hosts {
             history: Rc::clone(history),
             habits: Rc::new(habits),
             left: Rc::new(Slot::new(left)),
+            rest: Rc::default(),
             wrong: Rc::default(),
         }
     }
@@ -179,6 +182,12 @@ impl Hosts {
     /// Ends the work early: what is on its way is still answered.
     pub fn hurry(&self) {
         self.left.set(0);
+        self.rest.set(0);
+    }
+
+    /// Until then nobody asks for anything new.
+    pub fn rest_until(&self, until: u64) {
+        self.rest.set(until);
     }
 
     /// What was found to be wrong on the way.
@@ -200,6 +209,9 @@ impl Hosts {
             self.left.set(left);
             if self.dice.one_in(2) {
                 self.executor.sleep(self.dice.below(self.habits.think) + US).await;
+            }
+            while time::now() < self.rest.get() {
+                self.executor.sleep(self.rest.get() - time::now() + US).await;
             }
             let result = match self.dice.below(100) {
                 0..64 => self.change(&device, Change::Data).await,

@@ -44,6 +44,8 @@ const GRANT_PATIENCE: u64 = 10 * S;
 const RETRY: u64 = 200 * MS;
 /// Between two attempts after a refusal for good.
 const RETRY_REFUSED: u64 = 5 * S;
+/// Within this a device usually brings the requests of a killed process again: its queues come back one after the other.
+const REDELIVERY: u64 = 60 * MS;
 
 /// What outlives the process.
 #[derive(Debug)]
@@ -175,6 +177,8 @@ pub struct Splitter {
     starting: Rc<Cell<bool>>,
     /// The session whose resynchronisation was seen to begin, and how many regions were dirty then.
     resyncing: Rc<Cell<(u64, u64)>>,
+    /// How long a device may take to bring the requests of a killed process again.
+    redelivery: Rc<Cell<u64>>,
     wrong: Rc<RefCell<Option<String>>>,
 }
 
@@ -209,6 +213,7 @@ impl Splitter {
             running: Rc::default(),
             starting: Rc::default(),
             resyncing: Rc::default(),
+            redelivery: Rc::new(Cell::new(REDELIVERY)),
             wrong: Rc::default(),
         }
     }
@@ -338,8 +343,7 @@ impl Splitter {
         let (its, device, group, volume) = (self.clone(), device.clone(), Arc::clone(group), Arc::clone(volume));
         self.executor.spawn(Owner::Splitter, async move {
             if again {
-                // The queues of a device come back one after the other.
-                its.executor.sleep(its.dice.below(60 * MS)).await;
+                its.executor.sleep(its.dice.below(its.redelivery.get())).await;
             }
             let result = volume.serve(kind, &mut buffer, &its.ring).await;
             let laid = match group.stream.mode().0 {
@@ -416,6 +420,11 @@ impl Splitter {
     /// How many regions the last resynchronisation of this process had to read.
     pub fn to_resync(&self) -> u64 {
         self.resyncing.get().1
+    }
+
+    /// How long devices may take from now on to bring requests again; none is the usual.
+    pub fn set_redelivery(&self, most: Option<u64>) {
+        self.redelivery.set(most.unwrap_or(REDELIVERY));
     }
 
     /// The process is killed.

@@ -45,6 +45,8 @@ const STRIKING: u64 = 20 * S;
 const STRIKING_LONG: u64 = 150 * S;
 /// How long everything may take to come right once fate rests.
 const PATIENCE: u64 = 120 * S;
+/// How long a host may take to bring a killed process's requests again when it is very busy: less than the product waits.
+const REDELIVERY_LATE: u64 = 28 * S;
 /// Steps of the executor in a run, at most: a run that needs more makes no progress.
 const STEPS_MAX: u64 = 4_000_000;
 
@@ -109,6 +111,17 @@ pub struct Failed {
     pub lines: Vec<String>,
 }
 
+/// A kill that waits for a request.
+#[derive(Clone, Copy, Default)]
+enum Ambush {
+    #[default]
+    None,
+    /// It waits.
+    Laid,
+    /// A request is there; the kill comes now.
+    At(u64),
+}
+
 struct World {
     dice: Dice,
     trace: Trace,
@@ -128,6 +141,8 @@ struct World {
     images: Rc<Slot<u64>>,
     /// When the power will be cut.
     doom: Rc<Slot<Option<u64>>>,
+    /// The splitter is killed in the middle of the next request.
+    ambush: Rc<Slot<Ambush>>,
     /// Most bytes that one resynchronisation read.
     resynced: Rc<Slot<u64>>,
     /// Fate rests.
@@ -217,6 +232,7 @@ impl World {
             strikes: Rc::default(),
             images: Rc::default(),
             doom: Rc::default(),
+            ambush: Rc::default(),
             resynced: Rc::default(),
             calm: Rc::default(),
             wrong: Rc::default(),
@@ -235,12 +251,15 @@ impl World {
             self.step(&mut steps)?;
             if time::now() >= next {
                 self.strike()?;
-                next = time::now() + self.pause();
+                // What doom is about takes its time: mostly nothing else comes between.
+                let waits = self.doom.get().filter(|_| !self.dice.one_in(4));
+                next = waits.unwrap_or_else(|| time::now() + self.pause());
             }
             if self.doom.get().is_some_and(|at| time::now() >= at) {
                 self.doom.set(None);
                 self.cut_power()?;
             }
+            self.spring();
         }
         self.hosts.hurry();
         self.trace.note("calm", &[]);
@@ -249,6 +268,7 @@ impl World {
         record::fault::cut_off_after(None);
         self.disks.set_weather(Weather::default());
         self.links.set_roads(Roads::default());
+        self.splitter.set_redelivery(None);
         self.appliance.disk().set_capacity(None);
         self.appliance.stop_until(0);
         let until = time::now() + PATIENCE;
@@ -280,8 +300,7 @@ impl World {
         match self.executor.step() {
             Step::Ran => {}
             Step::Killed(Owner::Splitter) => {
-                self.splitter.kill();
-                self.start_later();
+                self.end_splitter();
             }
             Step::Killed(owner) => return Err(format!("{owner:?} was cut off")),
             Step::Idle => return Err("nothing happens any more".to_owned()),
@@ -386,6 +405,11 @@ impl World {
     }
 
     fn kill_splitter(&self) {
+        if self.long && self.dice.one_in(2) {
+            // Hosts of a long world seldom have a request under way.
+            self.ambush.set(Ambush::Laid);
+            return;
+        }
         // Between two polls; or, where the product can be told so, at one of its next stores to the outbox.
         #[cfg(feature = "faults")]
         if self.dice.one_in(2) {
@@ -394,7 +418,40 @@ impl World {
             record::fault::cut_off_after(Some(stores));
             return;
         }
+        self.end_splitter();
+    }
+
+    /// Kills the splitter within a request, if that is planned.
+    fn spring(&self) {
+        match self.ambush.get() {
+            Ambush::None => {}
+            Ambush::Laid => {
+                if self.splitter.is_running() && !self.hosts_are_idle() {
+                    self.ambush.set(Ambush::At(time::now() + self.dice.below(MS)));
+                }
+            }
+            Ambush::At(at) => {
+                if time::now() >= at {
+                    self.ambush.set(Ambush::None);
+                    self.end_splitter();
+                }
+            }
+        }
+    }
+
+    /// The splitter is killed, and started again soon.
+    fn end_splitter(&self) {
         self.splitter.kill();
+        let left = self.splitter.devices().iter().any(|device| device.in_flight() > 0);
+        let late = left && self.long && self.fate.cuts_power() && !self.calm.get() && self.dice.one_in(2);
+        self.splitter.set_redelivery(late.then_some(REDELIVERY_LATE));
+        if late {
+            // A machine that hangs, and then dies: regions may be cold by then in which the process left writes half done.
+            let doom = time::now() + self.dice.between(12 * S, REDELIVERY_LATE);
+            self.trace.note("requests come again late", &[doom]);
+            self.doom.set(Some(doom));
+            self.hosts.rest_until(doom);
+        }
         self.start_later();
     }
 
