@@ -136,6 +136,31 @@ def slow_disk(name, below, mib, ms):
 
 
 @contextlib.contextmanager
+def flushes(device):
+    """Watches the flushes that are submitted to a device; gives a function that tells them, as the kernel does."""
+    trace = "/sys/kernel/tracing"
+    if not os.path.isdir(f"{trace}/events"):
+        mount("tracefs", trace, fs="tracefs")
+    event, number = f"{trace}/events/block/block_bio_queue", os.stat(device).st_rdev
+
+    def tell(path, text):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    kernel = os.major(number) << 20 | os.minor(number)
+    tell(f"{trace}/trace", "")
+    tell(f"{event}/filter", f'dev == {kernel} && rwbs ~ "F*"')
+    tell(f"{event}/enable", "1")
+    seen = []
+    try:
+        yield lambda: seen
+    finally:
+        tell(f"{event}/enable", "0")
+        with open(f"{trace}/trace", encoding="utf-8", errors="replace") as file:
+            seen.extend(line.strip() for line in file if "block_bio_queue" in line)
+
+
+@contextlib.contextmanager
 def loop_device(path, read_only=False):
     """The file as a loop device."""
     words = ["losetup", "--find", "--show"] + (["--read-only"] if read_only else [])
