@@ -4,18 +4,18 @@
 //! served. Deliberately knows no device and no overlay.
 
 use crate::aligned::Aligned;
+use crate::chunks::Kept;
 use crate::error::{Cause, ReadFailure};
 use crate::lock::{read, write};
 use crate::members::Member;
 use crate::path::Path;
 use crate::reader::Core;
 use crate::recovery::{Damage, DamageKind};
-use crate::state::{Chunk, Piece, Source};
+use crate::state::{Piece, Source};
 use crate::timeline::At;
 use record::checksum::Salt;
 use record::chunk::block_crc;
 use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
-use record::header::HEADER_BYTES;
 use record::ids::Incarnation;
 use record::position::Position;
 use std::sync::Arc;
@@ -177,13 +177,33 @@ impl Image {
         &self,
         volume: Incarnation,
         piece: &Piece,
-        chunk: &Arc<Chunk>,
+        chunk: &Kept,
         record: usize,
         part: &mut [u8],
         refused: &mut Refused,
     ) {
         let core = &*self.inner.core;
-        let written = &chunk.body.records[record];
+        let body = match core.bodies.of(&core.files, chunk) {
+            Ok(body) => body,
+            Err(error) => {
+                part.fill(0);
+                let place = chunk.place.to_string();
+                let cause = Cause::Unreadable { position: piece.position, place, error: error.to_string() };
+                refused.add(piece.extent, cause);
+                let damage = Damage {
+                    place: chunk.area_at(),
+                    bytes: u64::from(chunk.area_bytes),
+                    kind: DamageKind::ChunkHeader,
+                    positions: Some((piece.position, piece.position)),
+                    extents: vec![(volume, piece.extent)],
+                    extents_known: true,
+                    note_lost: false,
+                };
+                core.note_damage(volume, &damage);
+                return;
+            }
+        };
+        let written = &body.records[record];
         let descriptor = &written.descriptor;
         let record_start = descriptor.extent.map_or(0, |extent| extent.start().index());
         let skipped = piece.extent.start().index() - record_start;
@@ -192,10 +212,7 @@ impl Image {
         let block_start = byte_index(first_block * BLOCK_SECTORS);
         let wanted_end = byte_index(skipped) + part.len();
         let blocks_end = wanted_end.next_multiple_of(BLOCK_BYTES).min(payload);
-        let payload_at = chunk.place.offset
-            + HEADER_BYTES as u64
-            + u64::from(chunk.header.body_header_len)
-            + u64::from(descriptor.payload_offset);
+        let payload_at = chunk.payload_at().offset + u64::from(descriptor.payload_offset);
         let read = core.read_segment(chunk.place.segment, payload_at + block_start as u64, blocks_end - block_start);
         let (bytes, error) = match read {
             Ok(bytes) => (bytes, None),
@@ -213,7 +230,7 @@ impl Image {
             let block = bytes.get(at - block_start..end - block_start);
             let good = block.filter(|block| {
                 written.crcs.get(index).is_some_and(|crc| {
-                    block_crc(salt, block, descriptor.volume, record_start, index, chunk.body.header.session) == *crc
+                    block_crc(salt, block, descriptor.volume, record_start, index, chunk.session) == *crc
                 })
             });
             if let Some(block) = good {
@@ -244,20 +261,25 @@ impl Image {
                 extents_known: true,
                 note_lost: false,
             };
-            if write(&core.state).note_damage(damage.clone()) {
-                tracing::error!(
-                    volume = volume.get(),
-                    "journal {}: data of seq:{} in {} is damaged; reads of it are refused, everything else is good",
-                    core.describe(),
-                    piece.position,
-                    damage.place
-                );
-            }
+            core.note_damage(volume, &damage);
         }
     }
 }
 
 impl Core {
+    /// Data of one record was found damaged: it is remembered, and said the first time.
+    fn note_damage(&self, volume: Incarnation, damage: &Damage) {
+        let Some((position, _)) = damage.positions else { return };
+        if write(&self.state).note_damage(damage.clone()) {
+            tracing::error!(
+                volume = volume.get(),
+                "journal {}: data of seq:{position} in {} is damaged; reads of it are refused, everything else is good",
+                self.describe(),
+                damage.place
+            );
+        }
+    }
+
     fn read_segment(&self, segment: crate::place::SegmentNumber, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
         let file = self.files.segment(segment)?;
         let start = offset - offset % BLOCK_BYTES as u64;

@@ -2,11 +2,10 @@
 //!
 //! Owns the trait that every engine's index implements, and its words. `memory` keeps all versions in memory: the
 //! first engine, and for ever the model that later ones are compared with. Deliberately knows no file: a version's
-//! data is named by where its record stands.
+//! data is named by its record's position.
 
 pub use crate::path::Path;
-use crate::place::{Place, SegmentNumber};
-use record::geometry::{BLOCK_BYTES, Extent};
+use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::position::Position;
 use std::fmt;
@@ -15,42 +14,11 @@ mod memory;
 
 pub use memory::MemoryIndex;
 
-/// Which record of which chunk, in twelve bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LogPlace {
-    segment: SegmentNumber,
-    /// The chunk's offset, in units of 4 KiB.
-    block: u32,
-    /// The record's place in the chunk.
-    record: u16,
-}
-
-impl LogPlace {
-    /// The `record`-th record of the chunk at `place`; `None` when the numbers are beyond what a segment holds.
-    pub fn new(place: Place, record: usize) -> Option<Self> {
-        Some(Self {
-            segment: place.segment,
-            block: u32::try_from(place.offset / BLOCK_BYTES as u64).ok()?,
-            record: u16::try_from(record).ok()?,
-        })
-    }
-
-    /// Where the chunk starts.
-    pub fn chunk(self) -> Place {
-        Place { segment: self.segment, offset: u64::from(self.block) * BLOCK_BYTES as u64 }
-    }
-
-    /// The record's place in the chunk.
-    pub fn record(self) -> usize {
-        usize::from(self.record)
-    }
-}
-
 /// What a record made of its sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Content {
-    /// The record's payload.
-    Log(LogPlace),
+    /// The record's payload: its position says which record.
+    Data,
     /// Zeros, allocated.
     Zero,
     /// A hole.

@@ -256,7 +256,7 @@ impl Journal {
         let count = appended.len();
         let mut state = write(&self.reader.core.state);
         for (chunk, prepared) in appended.into_iter().zip(chunks) {
-            state.apply(chunk, &prepared.notes);
+            state.apply(&chunk, &prepared.notes);
         }
         Ok(count)
     }

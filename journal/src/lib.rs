@@ -26,6 +26,8 @@ mod session;
 mod timeline;
 
 mod base;
+mod bodies;
+mod chunks;
 mod files;
 mod image;
 mod intake;

@@ -4,6 +4,7 @@
 //! is damaged; for a writer, sync what is kept, cut, and begin an epoch with a durable RECOVERY record before
 //! anybody is answered.
 
+use crate::chunks::Chunk;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
 use crate::heads;
@@ -14,7 +15,7 @@ use crate::place::{Place, RESTORE, SEGMENTS, SegmentNumber, UNFINISHED};
 use crate::recovery::{self, Damage, DamageKind, Decision, Verdict, Witness};
 use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
 use crate::segment::FIRST_CHUNK_AT;
-use crate::state::{Chunk, State};
+use crate::state::State;
 use crate::status::RecoveryReport;
 use crate::superblock::{self, Slots};
 use crate::tail;

@@ -40,6 +40,11 @@ impl Path {
         Self(stretches)
     }
 
+    /// The stretches, newest first.
+    pub fn stretches(&self) -> &[(Position, Position)] {
+        &self.0
+    }
+
     /// Whether a record at `position` is part of it.
     pub fn contains(&self, position: Position) -> bool {
         // Newest first: the first stretch that begins at or before the position is the only one that can hold it.

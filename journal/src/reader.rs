@@ -4,6 +4,7 @@
 //! record as soon as it is durable; one opened on a directory sees what was there when it was opened.
 
 use crate::base::{BaseDevice, FileBase};
+use crate::bodies::Bodies;
 use crate::device::{Disk, RealDisk};
 use crate::error::{JournalError, PointError};
 use crate::files::Files;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub group: GroupId,
     pub group_name: String,
     pub files: Files,
+    pub bodies: Bodies,
     pub state: RwLock<State>,
     pub bases: RwLock<HashMap<Incarnation, Arc<dyn BaseDevice>>>,
     /// Whether bases are opened for writing.
@@ -53,6 +55,7 @@ impl Core {
             group: superblock.group,
             group_name: superblock.group_name.clone(),
             files: Files::new(disk),
+            bodies: Bodies::new(superblock.journal),
             state: RwLock::new(state),
             bases: RwLock::default(),
             writer,

@@ -2,9 +2,10 @@
 //!
 //! Owns the changed set (ENGINE 8, 11, 18) and the pieces that a restore writes into the backing.
 
+use crate::chunks::Tally;
 use crate::error::{Cause, ReadFailure};
 use crate::image::Image;
-use crate::notes::has_note;
+use crate::lock::read;
 use crate::open::by_volume;
 use crate::path::Path;
 use crate::reader::Core;
@@ -12,7 +13,6 @@ use crate::state::State;
 use crate::{ImagePiece, PieceKind};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
-use record::op::Op;
 use record::position::Position;
 
 /// What differs, or may differ, between the live line and a target, and what going there gives up.
@@ -59,7 +59,8 @@ pub enum RestoreContent {
 }
 
 /// What going from the live line to `target` changes. `owed` is what an earlier rollback still owes.
-pub(crate) fn changed_set(state: &State, target: Position, owed: &[(Incarnation, Extent)]) -> ChangedSet {
+pub(crate) fn changed_set(core: &Core, target: Position, owed: &[(Incarnation, Extent)]) -> ChangedSet {
+    let state = &*read(&core.state);
     let head = state.timeline.head().position;
     let group = |at| Path::of(state.timeline.rollbacks(), Position::ORIGIN, at);
     let given_up = group(head).without(&group(target));
@@ -85,35 +86,31 @@ pub(crate) fn changed_set(state: &State, target: Position, owed: &[(Incarnation,
     set.extents.extend(owed.iter().filter(|(volume, _)| touched_members.contains(volume)));
     set.extents = by_volume(set.extents);
     set.bytes = set.extents.iter().map(|(_, extent)| extent.bytes()).sum();
-    for chunk in state.chunks() {
-        for (at, record) in (chunk.header.first_position.get()..).map(Position::new).zip(&chunk.body.records) {
-            let descriptor = &record.descriptor;
-            if !given_up.contains(at) || !touched_members.contains(&descriptor.volume) || has_note(record) {
-                continue;
-            }
-            match descriptor.op {
-                Op::Write => {
-                    set.writes += 1;
-                    set.written_bytes += u64::from(descriptor.payload_bytes);
+    let all_touched = state.members.all().all(|member| touched_members.contains(&member.incarnation));
+    let mut tally = |writes: u64, written: u64, punches: u64| {
+        set.writes += writes;
+        set.written_bytes += written;
+        set.punches += punches;
+    };
+    for &(first, last) in given_up.stretches() {
+        for chunk in state.chunks().within(first, last) {
+            let whole = first <= chunk.first && chunk.next() <= last.next();
+            let sums = if whole && all_touched {
+                chunk.tally
+            } else {
+                // A chunk whose descriptions cannot be read any more is left out of what a person is told.
+                let body = core.bodies.read(&core.files, chunk);
+                let records = body.as_ref().map_or(&[][..], |body| &body.records);
+                let mut sums = Tally::default();
+                for (at, record) in (chunk.first.get()..).zip(records) {
+                    let descriptor = &record.descriptor;
+                    if (first.get()..=last.get()).contains(&at) && touched_members.contains(&descriptor.volume) {
+                        sums.add(descriptor.op, descriptor.payload_bytes);
+                    }
                 }
-                Op::Punch | Op::Zero => set.punches += 1,
-                Op::Flush
-                | Op::Bookmark
-                | Op::Noop
-                | Op::Indeterminate
-                | Op::ResyncBegin
-                | Op::ResyncEnd
-                | Op::Join
-                | Op::Joined
-                | Op::Leave
-                | Op::Rollback
-                | Op::BookmarkRemoved
-                | Op::Recovery
-                | Op::Commit
-                | Op::SessionGranted
-                | Op::SessionLost
-                | Op::Barrier => {}
-            }
+                sums
+            };
+            tally(u64::from(sums.writes), u64::from(sums.written_bytes), u64::from(sums.punches));
         }
     }
     let bookmarks = state.timeline.bookmarks();

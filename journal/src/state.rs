@@ -3,41 +3,30 @@
 //! Owns the one way in, `apply`, used alike for chunks read at open and for chunks that have just become durable.
 //! No file, no clock.
 
+use crate::chunks::{Chunk, Chunks, Kept};
 use crate::error::{Asked, PointError};
-use crate::index::{Content, Home, Index, LogPlace, MemoryIndex, Resolved};
+use crate::index::{Content, Home, Index, MemoryIndex, Resolved};
 use crate::members::{Member, Members};
 use crate::notes::{Change, Event, Notes};
 use crate::path::Path;
-use crate::place::Place;
 use crate::recovery::{Damage, Decision, Verdict};
 use crate::session::Sessions;
 use crate::timeline::{Speaker, Timeline};
-use record::chunk::Body;
 use record::geometry::Extent;
 use record::header::ChunkHeader;
 use record::ids::Incarnation;
 use record::op::Op;
 use record::position::{Position, Session, StreamSeq};
 use record::streams::Streams;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Most damaged places that are kept; more are only counted.
 pub(crate) const DAMAGE_MAX: usize = 1024;
-
-/// A chunk of the journal: its headers.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub place: Place,
-    pub header: ChunkHeader,
-    pub body: Arc<Body>,
-}
 
 /// Where the content of a run of sectors is to be read.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// The payload of a record.
-    Log { chunk: Arc<Chunk>, record: usize },
+    Log { chunk: Kept, record: usize },
     /// Zeros, allocated.
     Zero,
     /// A hole.
@@ -63,9 +52,9 @@ pub(crate) struct State {
     pub sessions: Sessions,
     pub timeline: Timeline,
     index: Box<dyn Index>,
-    /// In order of position.
-    chunks: Vec<Arc<Chunk>>,
-    by_place: HashMap<Place, usize>,
+    chunks: Chunks,
+    /// The newest record that changed what the volumes hold, which they are, or which line is live.
+    last_change: Position,
     /// Stretches of positions of which nothing is known, ascending.
     lost: Vec<(Position, Position)>,
     /// What is damaged; at most `DAMAGE_MAX`.
@@ -88,8 +77,8 @@ impl State {
             sessions: Sessions::default(),
             timeline: Timeline::new(),
             index: Box::new(MemoryIndex::default()),
-            chunks: Vec::new(),
-            by_place: HashMap::new(),
+            chunks: Chunks::default(),
+            last_change: Position::ORIGIN,
             lost: Vec::new(),
             damage: Vec::new(),
             damage_count: 0,
@@ -100,7 +89,7 @@ impl State {
     }
 
     /// The next chunk.
-    pub(crate) fn apply(&mut self, chunk: Chunk, notes: &Notes) {
+    pub(crate) fn apply(&mut self, chunk: &Chunk, notes: &Notes) {
         assert_eq!(
             chunk.header.first_position,
             self.timeline.head().position.next(),
@@ -110,13 +99,12 @@ impl State {
         for (place, record) in chunk.body.records.iter().enumerate() {
             let event = Event::of(record, notes.of(place));
             let speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
-            self.apply_record(chunk.place, place, &record.descriptor, &event, speaker);
+            self.apply_record(&record.descriptor, &event, speaker);
         }
         self.streams_at(&chunk.header.streams);
         self.used_bytes += chunk.header.disk_bytes();
         self.payload_bytes += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
-        self.by_place.insert(chunk.place, self.chunks.len());
-        self.chunks.push(Arc::new(chunk));
+        self.chunks.push(chunk);
     }
 
     /// What a header says of the streams. Sessions that nobody granted, as far as we can read: their grants are lost,
@@ -127,27 +115,20 @@ impl State {
         }
     }
 
-    fn apply_record(
-        &mut self,
-        chunk: Place,
-        place: usize,
-        descriptor: &record::chunk::Descriptor,
-        event: &Event,
-        speaker: Speaker,
-    ) {
+    fn apply_record(&mut self, descriptor: &record::chunk::Descriptor, event: &Event, speaker: Speaker) {
         let at = self.timeline.head().position.next();
         self.members.seen(descriptor.volume);
+        if changes(descriptor.op) {
+            self.last_change = at;
+        }
         match event {
             Event::Change(volume, extent, change) => {
                 let content = match change {
-                    Change::Write => LogPlace::new(chunk, place).map(Content::Log),
-                    Change::Punch => Some(Content::Hole),
-                    Change::Zero => Some(Content::Zero),
+                    Change::Write => Content::Data,
+                    Change::Punch => Content::Hole,
+                    Change::Zero => Content::Zero,
                 };
-                match content {
-                    Some(content) => self.index.insert(*volume, *extent, at, content),
-                    None => self.lost.push((at, at)),
-                }
+                self.index.insert(*volume, *extent, at, content);
             }
             Event::Join(note) => self.members.join(note.clone(), at),
             Event::Joined(volume) => self.members.joined(*volume, at),
@@ -206,7 +187,7 @@ impl State {
         for verdict in &decision.verdicts {
             match verdict {
                 Verdict::Keep { seen } | Verdict::Descriptions { seen } => match chunk(*seen) {
-                    (_, Some((chunk, notes))) => state.apply(chunk, &notes),
+                    (_, Some((chunk, notes))) => state.apply(&chunk, &notes),
                     (header, None) => {
                         if let Some(last) = header.next_position.previous() {
                             state.apply_lost(last);
@@ -230,7 +211,7 @@ impl State {
     // ---- asking
 
     /// Chunks in order of position.
-    pub(crate) fn chunks(&self) -> &[Arc<Chunk>] {
+    pub(crate) fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
@@ -255,7 +236,7 @@ impl State {
             };
             let source = match (newest_lost, resolved.home) {
                 (Some((first, last)), _) if last > written => Source::Lost { first, last },
-                (_, Home::Record(Content::Log(place))) => self.log(place, resolved.position),
+                (_, Home::Record(Content::Data)) => self.log(resolved.position),
                 (_, Home::Record(Content::Zero)) => Source::Zero,
                 (_, Home::Record(Content::Hole)) => Source::Hole,
                 (_, Home::Base) => Source::Base,
@@ -265,9 +246,9 @@ impl State {
         self.index.resolve(member.incarnation, path, extent).into_iter().map(piece).collect()
     }
 
-    fn log(&self, place: LogPlace, position: Position) -> Source {
-        match self.by_place.get(&place.chunk()).and_then(|i| self.chunks.get(*i)) {
-            Some(chunk) => Source::Log { chunk: chunk.clone(), record: place.record() },
+    fn log(&self, position: Position) -> Source {
+        match self.chunks.holding(position) {
+            Some((chunk, record)) => Source::Log { chunk, record },
             None => Source::Lost { first: position, last: position },
         }
     }
@@ -286,50 +267,19 @@ impl State {
     /// journal did by itself between the last of them and the next one; `None` unless the session is the current one
     /// and they are all here.
     pub(crate) fn behind(&self, session: Session, at: StreamSeq) -> Option<Position> {
-        if self.sessions.streams().with_session(session).is_none_or(|stream| at > stream.next) {
-            return None;
+        let stream = self.sessions.streams().with_session(session)?;
+        if at >= stream.next {
+            return (at == stream.next).then(|| self.timeline.head().position);
         }
-        // A header says what each session expects behind it. From the end: `at` was laid a moment ago.
-        let header =
-            |chunk: &&Arc<Chunk>| chunk.header.streams.with_session(session).is_some_and(|stream| stream.next > at);
-        match self.chunks.iter().rev().take_while(header).last() {
-            None => Some(self.timeline.head().position),
-            Some(holds) if holds.body.header.session == session => {
-                let into = at.get().checked_sub(holds.body.header.first_seq.get())?;
-                Position::new(holds.header.first_position.get() + into).previous()
-            }
-            // The chunk that brought `at` is lost.
-            Some(_) => None,
-        }
+        // From the end: `at` was laid a moment ago.
+        let holds = self.chunks.newest_first().filter(|chunk| chunk.session == session).find(|c| c.first_seq <= at)?;
+        // Otherwise the chunk that brought `at` is lost.
+        (at < holds.next_seq()).then(|| holds.first.plus(at.get() - holds.first_seq.get())).and_then(Position::previous)
     }
 
     /// Whether a record behind `position` changed what the volumes hold, which they are, or which line is live.
     pub(crate) fn changed_behind(&self, position: Position) -> bool {
-        let first = self.chunks.partition_point(|chunk| chunk.header.next_position.get() <= position.get() + 1);
-        self.chunks[first..].iter().any(|chunk| {
-            let records = (chunk.header.first_position.get()..).zip(&chunk.body.records);
-            records.filter(|(at, _)| *at > position.get()).any(|(_, record)| match record.descriptor.op {
-                Op::Write
-                | Op::Punch
-                | Op::Zero
-                | Op::Indeterminate
-                | Op::ResyncBegin
-                | Op::ResyncEnd
-                | Op::Join
-                | Op::Joined
-                | Op::Leave
-                | Op::Rollback
-                | Op::SessionLost => true,
-                Op::Flush
-                | Op::Bookmark
-                | Op::Noop
-                | Op::BookmarkRemoved
-                | Op::Recovery
-                | Op::Commit
-                | Op::Barrier
-                | Op::SessionGranted => false,
-            })
-        })
+        self.last_change > position
     }
 
     // ---- damage
@@ -349,5 +299,30 @@ impl State {
     /// What is damaged, and how much was found in all.
     pub(crate) fn damage(&self) -> (&[Damage], u64) {
         (&self.damage, self.damage_count)
+    }
+}
+
+/// Whether a record of this sort changes what the volumes hold, which they are, or which line is live.
+fn changes(op: Op) -> bool {
+    match op {
+        Op::Write
+        | Op::Punch
+        | Op::Zero
+        | Op::Indeterminate
+        | Op::ResyncBegin
+        | Op::ResyncEnd
+        | Op::Join
+        | Op::Joined
+        | Op::Leave
+        | Op::Rollback
+        | Op::SessionLost => true,
+        Op::Flush
+        | Op::Bookmark
+        | Op::Noop
+        | Op::BookmarkRemoved
+        | Op::Recovery
+        | Op::Commit
+        | Op::Barrier
+        | Op::SessionGranted => false,
     }
 }

@@ -9,6 +9,7 @@
 //! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
 
 use crate::aligned::Aligned;
+use crate::chunks::Chunk;
 use crate::device::{Access, Disk, DiskFile};
 use crate::error::JournalError;
 use crate::heads;
@@ -16,7 +17,6 @@ use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber, UNFINISHED};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
-use crate::state::Chunk;
 use crate::superblock::SuperblockFile;
 use record::chunk::Body;
 use record::fault::{Bug, bug};

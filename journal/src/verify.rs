@@ -320,21 +320,23 @@ fn payloads(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>, progres
     let state = &found.state;
     let total = state.used_bytes;
     let (mut done, mut checked) = (0, 0);
-    for chunk in state.chunks() {
-        let place = chunk.place;
+    for verdict in &found.decision.verdicts {
+        let Verdict::Keep { seen } = verdict else { continue };
+        let sighting = &found.scan.sightings[*seen];
+        let Some(body) = &sighting.body else { continue };
+        let (place, header) = (sighting.seen.place, &sighting.seen.header);
         let damage = disk
             .open(&place.segment.file(), Access::Read)
-            .and_then(|file| scan::payload_damage(file.as_ref(), place, &chunk.header, &chunk.body));
-        checked += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
+            .and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
+        checked += body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
         // What is named already by the state of its headers is not named again.
         let named = state.damage().0.iter().any(|d| {
-            d.extents_known
-                && d.positions.is_some_and(|(first, last)| (first..=last).contains(&chunk.header.first_position))
+            d.extents_known && d.positions.is_some_and(|(first, last)| (first..=last).contains(&header.first_position))
         });
-        if !named && let Some(damage) = open::payload_damage(place, &chunk.header, &chunk.body, damage) {
+        if !named && let Some(damage) = open::payload_damage(place, header, body, damage) {
             findings.damage(&damage);
         }
-        done += chunk.header.disk_bytes();
+        done += header.disk_bytes();
         progress(done, total);
     }
     checked

@@ -32,10 +32,10 @@ impl Journal {
     /// What a rollback to `target` would change. `target` must be a point that can be offered.
     pub fn changed_set(&self, target: Position) -> Result<ChangedSet, PointError> {
         let restore = lock(&self.restore);
-        let state = read(&self.reader.core.state);
-        state.offered(target)?;
+        let core = &self.reader.core;
+        read(&core.state).offered(target)?;
         let owed = restore.pending.as_ref().map_or(&[][..], |map| &map.extents);
-        Ok(rollback::changed_set(&state, target, owed))
+        Ok(rollback::changed_set(core, target, owed))
     }
 
     /// Whether everything that a rollback would bring back can be read now: reads all of it. `told` hears how many bytes

@@ -1,0 +1,91 @@
+//! What a chunk's records say, read again from where the chunk stands.
+//!
+//! Owns a bounded number of bodies that were read lately. Every one is checked in full - its own checksums, and that it
+//! is the body that this journal took in at this place - before anybody sees it. Where a header area is damaged the
+//! sidecar's copy serves.
+
+use crate::aligned::Aligned;
+use crate::chunks::Kept;
+use crate::files::Files;
+use crate::heads;
+use crate::lock::lock;
+use crate::place::Place;
+use crate::scan::read_whole;
+use record::chunk::Body;
+use record::ids::JournalId;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
+
+/// Most bodies that are kept; a full one has some 1300 records, 150 bytes each.
+const KEPT_MAX: usize = 64;
+
+/// Bodies that were read lately.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    journal: JournalId,
+    lately: Mutex<Lately>,
+}
+
+#[derive(Debug, Default)]
+struct Lately {
+    by_place: HashMap<Place, (u64, Arc<Body>)>,
+    asked: u64,
+}
+
+impl Bodies {
+    pub(crate) fn new(journal: JournalId) -> Self {
+        Self { journal, lately: Mutex::default() }
+    }
+
+    /// The body of a chunk.
+    pub(crate) fn of(&self, files: &Files, chunk: &Kept) -> io::Result<Arc<Body>> {
+        if let Some(body) = lock(&self.lately).find(chunk) {
+            return Ok(body);
+        }
+        let body = Arc::new(self.read(files, chunk)?);
+        lock(&self.lately).keep(chunk.place, body.clone());
+        Ok(body)
+    }
+
+    /// The same, without keeping it: for whoever reads many of them once.
+    pub(crate) fn read(&self, files: &Files, chunk: &Kept) -> io::Result<Body> {
+        let here = self.in_segment(files, chunk);
+        here.or_else(|error| self.in_sidecar(files, chunk).ok_or(error))
+    }
+
+    fn in_segment(&self, files: &Files, chunk: &Kept) -> io::Result<Body> {
+        let at = chunk.area_at();
+        let mut area = Aligned::zeroed(chunk.area_bytes as usize);
+        let read = files.segment(at.segment)?.read_at(&mut area, at.offset)?;
+        Body::decode(&area[..read], self.journal).ok().filter(|body| chunk.is_of(body)).ok_or_else(|| {
+            io::Error::new(ErrorKind::InvalidData, "the descriptions of the chunk's records are damaged")
+        })
+    }
+
+    fn in_sidecar(&self, files: &Files, chunk: &Kept) -> Option<Body> {
+        let segment = chunk.place.segment;
+        let bytes = read_whole(files.disk().as_ref(), &segment.heads_file()).ok()?;
+        let entries = heads::decode(&bytes, self.journal, segment).entries;
+        entries.into_iter().find(|entry| entry.offset == chunk.place.offset && chunk.is_of(&entry.body)).map(|e| e.body)
+    }
+}
+
+impl Lately {
+    fn find(&mut self, chunk: &Kept) -> Option<Arc<Body>> {
+        self.asked += 1;
+        let (asked, body) = self.by_place.get_mut(&chunk.place)?;
+        *asked = self.asked;
+        Some(body.clone())
+    }
+
+    fn keep(&mut self, place: Place, body: Arc<Body>) {
+        if self.by_place.len() >= KEPT_MAX
+            && let Some(oldest) = self.by_place.iter().min_by_key(|(_, (asked, _))| *asked).map(|(place, _)| *place)
+        {
+            self.by_place.remove(&oldest);
+        }
+        let asked = self.asked;
+        self.by_place.insert(place, (asked, body));
+    }
+}

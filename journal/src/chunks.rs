@@ -1,0 +1,173 @@
+//! What is kept in memory of a journal's chunks: where each stands and which records it brought, not what they say.
+//!
+//! Owns the table, in order of position, and the sums that are asked for without reading a chunk again. Descriptions of
+//! records and checksums of payloads are read from the segment when somebody needs them (`bodies`): memory does not
+//! grow with what was written, only with how often.
+
+use crate::place::Place;
+use record::chunk::Body;
+use record::geometry::BLOCK_BYTES;
+use record::header::{ChunkHeader, HEADER_BYTES};
+use record::op::Op;
+use record::position::{Position, Session, StreamSeq};
+use std::sync::Arc;
+
+/// A chunk that was just written, or has just been read: all of it but the payload.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub place: Place,
+    pub header: ChunkHeader,
+    pub body: Arc<Body>,
+}
+
+/// A chunk of the journal, as it is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    pub place: Place,
+    /// Position of its first record.
+    pub first: Position,
+    /// The stream that it belongs to.
+    pub session: Session,
+    /// The stream number of its first record.
+    pub first_seq: StreamSeq,
+    pub records: u32,
+    /// Bytes of the body's header area.
+    pub area_bytes: u32,
+    /// Bytes of the payload area.
+    pub payload_bytes: u32,
+    /// The body's digest.
+    pub digest: u32,
+    pub tally: Tally,
+}
+
+/// What the records of a chunk changed, in sums.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Tally {
+    /// WRITE records.
+    pub writes: u32,
+    /// Bytes that they wrote.
+    pub written_bytes: u32,
+    /// PUNCH and ZERO records.
+    pub punches: u32,
+}
+
+impl Tally {
+    /// One more record.
+    pub(crate) fn add(&mut self, op: Op, payload_bytes: u32) {
+        match op {
+            Op::Write => {
+                self.writes += 1;
+                self.written_bytes += payload_bytes;
+            }
+            Op::Punch | Op::Zero => self.punches += 1,
+            Op::Flush
+            | Op::Bookmark
+            | Op::Noop
+            | Op::Indeterminate
+            | Op::ResyncBegin
+            | Op::ResyncEnd
+            | Op::Join
+            | Op::Joined
+            | Op::Leave
+            | Op::Rollback
+            | Op::BookmarkRemoved
+            | Op::Recovery
+            | Op::Commit
+            | Op::SessionGranted
+            | Op::SessionLost
+            | Op::Barrier => {}
+        }
+    }
+}
+
+impl Kept {
+    fn of(chunk: &Chunk) -> Self {
+        let mut tally = Tally::default();
+        for record in &chunk.body.records {
+            tally.add(record.descriptor.op, record.descriptor.payload_bytes);
+        }
+        let header = &chunk.body.header;
+        Self {
+            place: chunk.place,
+            first: chunk.header.first_position,
+            session: header.session,
+            first_seq: header.first_seq,
+            records: header.records,
+            area_bytes: header.header_len,
+            payload_bytes: header.payload_len,
+            digest: chunk.body.digest,
+            tally,
+        }
+    }
+
+    /// The position behind its last record.
+    pub(crate) fn next(&self) -> Position {
+        self.first.plus(u64::from(self.records))
+    }
+
+    /// The stream number behind its last record.
+    pub(crate) fn next_seq(&self) -> StreamSeq {
+        self.first_seq.plus(u64::from(self.records))
+    }
+
+    /// Where the body's header area starts.
+    pub(crate) fn area_at(&self) -> Place {
+        Place { offset: self.place.offset + HEADER_BYTES as u64, ..self.place }
+    }
+
+    /// Where the payload area starts.
+    pub(crate) fn payload_at(&self) -> Place {
+        Place { offset: self.area_at().offset + u64::from(self.area_bytes), ..self.place }
+    }
+
+    /// Whether this is the body's header area that belongs here.
+    pub(crate) fn is_of(&self, body: &Body) -> bool {
+        let header = &body.header;
+        body.digest == self.digest
+            && header.session == self.session
+            && header.first_seq == self.first_seq
+            && header.records == self.records
+            && header.payload_len == self.payload_bytes
+    }
+}
+
+const _: () = assert!(BLOCK_BYTES == HEADER_BYTES, "a header area starts on a block");
+
+/// All chunks, in order of position. Between two of them positions may be missing: what they were is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks(Vec<Kept>);
+
+impl Chunks {
+    /// The next chunk.
+    pub(crate) fn push(&mut self, chunk: &Chunk) {
+        self.0.push(Kept::of(chunk));
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The chunk that holds a record, and the record's place in it; `None` when it is lost, or still to come.
+    pub(crate) fn holding(&self, position: Position) -> Option<(Kept, usize)> {
+        let at = self.0.partition_point(|chunk| chunk.first <= position).checked_sub(1)?;
+        let chunk = self.0.get(at)?;
+        let record = position.get() - chunk.first.get();
+        (record < u64::from(chunk.records)).then_some((*chunk, usize::try_from(record).ok()?))
+    }
+
+    /// From the newest to the oldest.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Kept> {
+        self.0.iter().rev()
+    }
+
+    /// Those that hold a position from `first` to `last`, in order.
+    pub(crate) fn within(&self, first: Position, last: Position) -> &[Kept] {
+        let from = self.0.partition_point(|chunk| chunk.next() <= first);
+        let to = self.0.partition_point(|chunk| chunk.first <= last);
+        self.0.get(from..to).unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests;
