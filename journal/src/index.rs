@@ -1,7 +1,7 @@
 //! The index: which version a sector has at a position.
 //!
-//! Owns the trait that every engine's index implements, and its words. `memory` keeps all versions in memory: the
-//! first engine, and for ever the model that later ones are compared with. Deliberately knows no file: a version's
+//! Owns the trait that every engine's index implements, and its words. `head` knows the newest versions; `headed` puts it
+//! in front of another index. `memory` keeps all versions in memory: the first engine, and for ever the model that later ones are compared with. Deliberately knows no file: a version's
 //! data is named by its record's position.
 
 pub use crate::path::Path;
@@ -10,8 +10,12 @@ use record::ids::Incarnation;
 use record::position::Position;
 use std::fmt;
 
+mod head;
+mod headed;
 mod memory;
+mod stamp;
 
+pub use headed::HeadedIndex;
 pub use memory::MemoryIndex;
 
 /// What a record made of its sectors.
@@ -50,12 +54,39 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// A record changed an extent. Positions come in ascending order.
     fn insert(&mut self, volume: Incarnation, extent: Extent, position: Position, content: Content);
 
+    /// A volume's live line is another one from here on, without an end.
+    fn rolled_back(&mut self, _volume: Incarnation, _line: &Path) {}
+
     /// The newest version on `path` of every sector of an extent: runs in address order that cover it exactly,
     /// neighbours of one version joined.
     fn resolve(&self, volume: Incarnation, path: &Path, extent: Extent) -> Vec<Resolved>;
 
     /// The sectors that records at these positions changed, in address order, never touching each other.
     fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent>;
+}
+
+/// Runs in address order as they come; neighbours of one version are joined.
+#[derive(Debug, Default)]
+pub(crate) struct Joined(Vec<Resolved>);
+
+impl Joined {
+    /// The next run, right behind the last one.
+    pub(crate) fn push(&mut self, next: Resolved) {
+        if let Some(last) = self.0.last_mut()
+            && last.extent.end() == next.extent.start().index()
+            && (last.position, last.home) == (next.position, next.home)
+            && let Some(both) = Extent::between(last.extent.start().index(), next.extent.end())
+        {
+            last.extent = both;
+        } else {
+            self.0.push(next);
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn finish(self) -> Vec<Resolved> {
+        self.0
+    }
 }
 
 /// Extents in address order, overlapping and touching ones joined.

@@ -40,6 +40,16 @@ impl Path {
         Self(stretches)
     }
 
+    /// Every position there will ever be, on one line.
+    pub(crate) fn endless() -> Self {
+        Self(vec![(Position::FIRST, Position::new(u64::MAX))])
+    }
+
+    /// The newest position of it.
+    pub fn newest(&self) -> Option<Position> {
+        self.0.first().map(|(_, last)| *last)
+    }
+
     /// The stretches, newest first.
     pub fn stretches(&self) -> &[(Position, Position)] {
         &self.0

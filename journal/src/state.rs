@@ -5,7 +5,7 @@
 
 use crate::chunks::{Chunk, Chunks, Kept};
 use crate::error::{Asked, PointError};
-use crate::index::{Content, Home, Index, MemoryIndex, Resolved};
+use crate::index::{Content, HeadedIndex, Home, Index, MemoryIndex, Resolved};
 use crate::members::{Member, Members};
 use crate::notes::{Change, Event, Notes};
 use crate::path::Path;
@@ -76,7 +76,7 @@ impl State {
             members: Members::default(),
             sessions: Sessions::default(),
             timeline: Timeline::new(),
-            index: Box::new(MemoryIndex::default()),
+            index: Box::new(HeadedIndex::<MemoryIndex>::default()),
             chunks: Chunks::default(),
             last_change: Position::ORIGIN,
             lost: Vec::new(),
@@ -161,6 +161,12 @@ impl State {
         let name = member.map(|member| member.name.clone());
         let left = member.filter(|_| matches!(event, Event::Leave(_))).map(|member| member.splitter);
         self.timeline.apply(descriptor.op, descriptor.label, event, speaker, name.as_deref());
+        if let Event::Rollback(note) = event {
+            for member in self.members.all().filter(|m| m.joined.is_some_and(|joined| joined <= note.target)) {
+                let line = self.path(member, Position::new(u64::MAX));
+                self.index.rolled_back(member.incarnation, &line);
+            }
+        }
         if matches!(event, Event::Joined(_) | Event::Leave(_)) {
             self.timeline.set_shared(self.members.are_shared());
         }
