@@ -18,7 +18,7 @@ use control::error::ControlError;
 use control::events::{EventKind, Events, News};
 use control::name::{Name, Named};
 use control::paths::Paths;
-use journal::place::{RESTORE, SEGMENTS, SUPERBLOCK};
+use journal::place::{RESTORE, RUNS, SEGMENTS, SUPERBLOCK};
 use journal::{Create, Journal, JournalError, Member, Opened, RecoveryReport};
 use record::ids::{GroupId, JournalId};
 
@@ -440,7 +440,7 @@ fn forget_files(entry: &GroupEntry) {
             remove_file(&member.replica);
         }
     }
-    for folder in [SEGMENTS, RESTORE] {
+    for folder in [SEGMENTS, RESTORE, RUNS] {
         let path = entry.journal.join(folder);
         if path.exists()
             && let Err(e) = std::fs::remove_dir_all(&path)

@@ -168,7 +168,11 @@ impl Image {
             let damaged = vec![extent];
             return Err(ReadFailure { volume, position: inner.at.position, damaged, cause: Cause::NotThere });
         };
-        Ok(read(&inner.core.state).pieces(&inner.members[at], &inner.paths[at], extent))
+        let (member, path) = (&inner.members[at], &inner.paths[at]);
+        let answer = read(&inner.core.state).ask(member, path, extent);
+        // Reading takes its time: appending goes on meanwhile.
+        let answered = answer.finish();
+        Ok(read(&inner.core.state).pieces(member, path, answered))
     }
 
     /// Reads a run of sectors that one record wrote. The record's payload is checked in blocks of 4 KiB from its own

@@ -1,22 +1,29 @@
 //! The index: which version a sector has at a position.
 //!
-//! Owns the trait that every engine's index implements, and its words. `head` knows the newest versions; `headed` puts it
-//! in front of another index. `memory` keeps all versions in memory: the first engine, and for ever the model that later ones are compared with. Deliberately knows no file: a version's
+//! Owns the trait that every engine's index implements, and its words. `runs` is the index of a journal: sorted `run`s of
+//! versions, most of them in files, from which `paint` puts an answer together. `head` knows the newest versions; `headed`
+//! puts it in front. `memory` keeps all versions in memory: the first engine, and for ever the model that later ones are compared with. Deliberately knows no file: a version's
 //! data is named by its record's position.
 
 pub use crate::path::Path;
 use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::position::Position;
+use runs::Later;
 use std::fmt;
 
 mod head;
 mod headed;
 mod memory;
+mod paint;
+mod run;
+mod runs;
 mod stamp;
 
 pub use headed::HeadedIndex;
 pub use memory::MemoryIndex;
+pub use runs::RunIndex;
+pub(crate) use runs::Shelf;
 
 /// What a record made of its sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,8 +68,70 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// neighbours of one version joined.
     fn resolve(&self, volume: Incarnation, path: &Path, extent: Extent) -> Vec<Resolved>;
 
+    /// The same as `resolve`, as far as it can be told without reading; the rest is read by `Answer::finish`, which needs
+    /// no lock.
+    fn ask(&self, volume: Incarnation, path: &Path, extent: Extent) -> Answer {
+        Answer::known(self.resolve(volume, path, extent))
+    }
+
     /// The sectors that records at these positions changed, in address order, never touching each other.
     fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent>;
+}
+
+/// An answer, or what is needed to read it.
+#[derive(Debug, Default)]
+pub struct Answer(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    Known(Resolved),
+    Later(Box<Later>),
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// Runs in address order that cover the extent exactly, neighbours of one version joined.
+    pub runs: Vec<Resolved>,
+    /// Stretches of positions of which nobody knows any more what they changed.
+    pub lost: Vec<(Position, Position)>,
+}
+
+impl Answer {
+    fn known(all: Vec<Resolved>) -> Self {
+        Self(all.into_iter().map(Part::Known).collect())
+    }
+
+    fn later(later: Later) -> Self {
+        Self(vec![Part::Later(Box::new(later))])
+    }
+
+    fn push(&mut self, known: Resolved) {
+        self.0.push(Part::Known(known));
+    }
+
+    /// What lies right behind.
+    fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Reads what is to be read.
+    pub fn finish(self) -> Answered {
+        let (mut joined, mut lost) = (Joined::default(), Vec::new());
+        for part in self.0 {
+            match part {
+                Part::Known(resolved) => joined.push(resolved),
+                Part::Later(later) => {
+                    let answered = later.finish();
+                    answered.runs.into_iter().for_each(|resolved| joined.push(resolved));
+                    lost.extend(answered.lost);
+                }
+            }
+        }
+        lost.sort_unstable();
+        lost.dedup();
+        Answered { runs: joined.finish(), lost }
+    }
 }
 
 /// Runs in address order as they come; neighbours of one version are joined.

@@ -258,6 +258,7 @@ impl Journal {
         for (chunk, prepared) in appended.into_iter().zip(chunks) {
             state.apply(&chunk, &prepared.notes);
         }
+        state.tend_index();
         Ok(count)
     }
 

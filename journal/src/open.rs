@@ -8,7 +8,7 @@ use crate::chunks::Chunk;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
 use crate::heads;
-use crate::index::normalise;
+use crate::index::{RunIndex, Shelf, normalise};
 use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, RESTORE, SEGMENTS, SegmentNumber, UNFINISHED};
@@ -22,10 +22,11 @@ use crate::tail;
 use record::chunk::{Body, Record};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::header::{ChunkHeader, HEADER_BYTES};
-use record::ids::Incarnation;
+use record::ids::{Incarnation, JournalId};
 use record::op::Op;
 use record::position::{JournalEpoch, Position};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// What was found on disk, and what it means.
 #[derive(Debug)]
@@ -37,13 +38,17 @@ pub(crate) struct Found {
     pub alarms: Vec<String>,
 }
 
-/// Reads a journal. Writes nothing.
-pub(crate) fn find(disk: &dyn Disk) -> Result<Found, JournalError> {
-    find_deep(disk, Depth::Recovery)
+/// Reads a journal, for its one writer or for a reader. Writes nothing.
+pub(crate) fn find(disk: &Arc<dyn Disk>, writes: bool) -> Result<Found, JournalError> {
+    find_deep(disk.as_ref(), Depth::Recovery, |id| RunIndex::on(Shelf::new(disk.clone(), id, writes)))
 }
 
 /// Reads a journal, as deeply as asked. Writes nothing.
-pub(crate) fn find_deep(disk: &dyn Disk, depth: Depth) -> Result<Found, JournalError> {
+pub(crate) fn find_deep(
+    disk: &dyn Disk,
+    depth: Depth,
+    index: impl FnOnce(JournalId) -> RunIndex,
+) -> Result<Found, JournalError> {
     let slots = superblock::load(disk)?;
     let mut scan = scan::scan(disk, &slots.current, depth)?;
     let marks = scan.marks(&slots.current);
@@ -54,7 +59,7 @@ pub(crate) fn find_deep(disk: &dyn Disk, depth: Depth) -> Result<Found, JournalE
         }
     }
     let decision = recovery::decide(&scan.seen(), &marks);
-    let mut state = State::replay(&decision, |i| {
+    let mut state = State::replay(index(slots.current.journal), &decision, |i| {
         let sighting = &scan.sightings[i];
         let header = sighting.seen.header;
         let chunk = sighting
@@ -162,7 +167,7 @@ impl Found {
 }
 
 /// A body's header area, made again from what was decoded: the same bytes, since decoding checks all of them.
-fn header_area(body: &Body, journal: record::ids::JournalId) -> Vec<u8> {
+fn header_area(body: &Body, journal: JournalId) -> Vec<u8> {
     use record::chunk::{DESCRIPTOR_BYTES, FIXED_BYTES};
     let salt = record::checksum::Salt::of(journal);
     let mut area = vec![0u8; body.header.header_len as usize];

@@ -10,6 +10,8 @@ pub const SUPERBLOCK: &str = "superblock";
 pub const SEGMENTS: &str = "segments";
 /// The folder of restore maps.
 pub const RESTORE: &str = "restore";
+/// The folder of runs, the index.
+pub const RUNS: &str = "runs";
 /// What is appended to a file's name until it is complete and durable.
 pub const UNFINISHED: &str = ".new";
 

@@ -112,14 +112,14 @@ impl Reader {
 
     /// The same on any disk.
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<(Self, RecoveryReport), JournalError> {
-        let mut found = open::find(disk.as_ref())?;
+        let mut found = open::find(&disk, false)?;
         // A daemon may append while we read: what looks damaged in the newest segment may only have been half there.
         for _ in 0..2 {
             let newest = found.scan.segments.last().map(|segment| segment.number);
             if !found.state.damage().0.iter().any(|damage| Some(damage.place.segment) == newest) {
                 break;
             }
-            found = open::find(disk.as_ref())?;
+            found = open::find(&disk, false)?;
         }
         let report = found.report();
         let core = Core::new(disk, &found.slots.current, found.state, false);

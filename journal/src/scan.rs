@@ -213,7 +213,8 @@ fn sweep(window: &mut Window<'_>, journal: JournalId, segment: SegmentNumber, fr
     }
 }
 
-fn sighting(window: &mut Window<'_>, journal: JournalId, place: Place) -> Option<Sighting> {
+/// What stands at a place, if that is a chunk that belongs there.
+pub(crate) fn sighting(window: &mut Window<'_>, journal: JournalId, place: Place) -> Option<Sighting> {
     let (header, crc) = ChunkHeader::decode(window.get(place.offset, HEADER_BYTES)?, journal)?;
     // Host data may hold a copy of this very journal: a genuine chunk, in a place where it is nothing but payload.
     if !header.stands_at(place.segment.get(), place.offset) {
@@ -242,7 +243,13 @@ fn fits(header: &ChunkHeader, body: &Body) -> bool {
         && header.first_position.plus(u64::from(body.header.records)) == header.next_position
 }
 
-fn read_heads(disk: &dyn Disk, journal: JournalId, segment: SegmentNumber, out: &mut Vec<Sighting>) -> HeadsSeen {
+/// Reads a sidecar; what it names is appended.
+pub(crate) fn read_heads(
+    disk: &dyn Disk,
+    journal: JournalId,
+    segment: SegmentNumber,
+    out: &mut Vec<Sighting>,
+) -> HeadsSeen {
     // A sidecar that is not there, or cannot be read, is only a witness less.
     let Ok(bytes) = read_whole(disk, &segment.heads_file()) else { return HeadsSeen::default() };
     let heads = heads::decode(&bytes, journal, segment);

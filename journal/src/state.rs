@@ -5,9 +5,9 @@
 
 use crate::chunks::{Chunk, Chunks, Kept};
 use crate::error::{Asked, PointError};
-use crate::index::{Content, HeadedIndex, Home, Index, MemoryIndex, Resolved};
+use crate::index::{Answer, Answered, Content, HeadedIndex, Home, Index, Resolved, RunIndex};
 use crate::members::{Member, Members};
-use crate::notes::{Change, Event, Notes};
+use crate::notes::{Event, Notes};
 use crate::path::Path;
 use crate::recovery::{Damage, Decision, Verdict};
 use crate::session::Sessions;
@@ -51,7 +51,7 @@ pub(crate) struct State {
     pub members: Members,
     pub sessions: Sessions,
     pub timeline: Timeline,
-    index: Box<dyn Index>,
+    index: HeadedIndex<RunIndex>,
     chunks: Chunks,
     /// The newest record that changed what the volumes hold, which they are, or which line is live.
     last_change: Position,
@@ -71,12 +71,12 @@ pub(crate) struct State {
 
 impl State {
     /// Before the first chunk.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(index: RunIndex) -> Self {
         Self {
             members: Members::default(),
             sessions: Sessions::default(),
             timeline: Timeline::new(),
-            index: Box::new(HeadedIndex::<MemoryIndex>::default()),
+            index: HeadedIndex::of(index),
             chunks: Chunks::default(),
             last_change: Position::ORIGIN,
             lost: Vec::new(),
@@ -96,6 +96,7 @@ impl State {
             "chunks are applied in order of position"
         );
         let session = chunk.body.header.session;
+        self.index.behind_mut().chunk(chunk.place, chunk.header.first_position, chunk.body.digest);
         for (place, record) in chunk.body.records.iter().enumerate() {
             let event = Event::of(record, notes.of(place));
             let speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
@@ -123,12 +124,7 @@ impl State {
         }
         match event {
             Event::Change(volume, extent, change) => {
-                let content = match change {
-                    Change::Write => Content::Data,
-                    Change::Punch => Content::Hole,
-                    Change::Zero => Content::Zero,
-                };
-                self.index.insert(*volume, *extent, at, content);
+                self.index.insert(*volume, *extent, at, Content::of(*change));
             }
             Event::Join(note) => self.members.join(note.clone(), at),
             Event::Joined(volume) => self.members.joined(*volume, at),
@@ -186,10 +182,11 @@ impl State {
 
     /// All that was found on disk, as it was decided. `chunk` gives the headers and notes that were seen.
     pub(crate) fn replay(
+        index: RunIndex,
         decision: &Decision,
         mut chunk: impl FnMut(usize) -> (ChunkHeader, Option<(Chunk, Notes)>),
     ) -> Self {
-        let mut state = Self::new();
+        let mut state = Self::new(index);
         for verdict in &decision.verdicts {
             match verdict {
                 Verdict::Keep { seen } | Verdict::Descriptions { seen } => match chunk(*seen) {
@@ -228,12 +225,18 @@ impl State {
         Path::of(self.timeline.rollbacks(), joined, at)
     }
 
-    /// What an extent of a volume is made of, in address order, without a hole between pieces.
-    pub(crate) fn pieces(&self, member: &Member, path: &Path, extent: Extent) -> Vec<Piece> {
+    /// Which versions an extent of a volume has; to be read without a lock.
+    pub(crate) fn ask(&self, member: &Member, path: &Path, extent: Extent) -> Answer {
+        self.index.ask(member.incarnation, path, extent)
+    }
+
+    /// What an extent of a volume is made of, in address order, without a hole between pieces: what was asked for.
+    pub(crate) fn pieces(&self, member: &Member, path: &Path, answered: Answered) -> Vec<Piece> {
         // Lost records may have written anywhere: what is older than the newest lost one is not known any more.
-        let newest_lost = self.lost.iter().rev().find_map(|(first, last)| {
+        let newest_lost = self.lost.iter().chain(&answered.lost).filter_map(|(first, last)| {
             path.newest_at_or_before(*last).filter(|newest| newest >= first).map(|n| (*first, n))
         });
+        let newest_lost = newest_lost.max_by_key(|(_, newest)| *newest);
         let piece = |resolved: Resolved| {
             // The replica was complete no earlier than the volume's JOIN.
             let written = match resolved.home {
@@ -249,7 +252,7 @@ impl State {
             };
             Piece { extent: resolved.extent, position: resolved.position, source }
         };
-        self.index.resolve(member.incarnation, path, extent).into_iter().map(piece).collect()
+        answered.runs.into_iter().map(piece).collect()
     }
 
     fn log(&self, position: Position) -> Source {
@@ -286,6 +289,16 @@ impl State {
     /// Whether a record behind `position` changed what the volumes hold, which they are, or which line is live.
     pub(crate) fn changed_behind(&self, position: Position) -> bool {
         self.last_change > position
+    }
+
+    /// The index is given a moment: what is to be written is, and runs are merged a bit.
+    pub(crate) fn tend_index(&mut self) {
+        self.index.behind_mut().tend();
+    }
+
+    /// All of the journal is taken in: what of the index's files is of another history goes.
+    pub(crate) fn tidy_index(&self) {
+        self.index.behind().tidy();
     }
 
     // ---- damage

@@ -4,6 +4,7 @@
 
 use crate::device::{Access, Disk, RealDisk};
 use crate::error::JournalError;
+use crate::index::RunIndex;
 use crate::open::{self, Found};
 use crate::place::{SEGMENTS, SUPERBLOCK, SegmentNumber, UNFINISHED};
 use crate::recovery::{Damage, DamageKind, Verdict, Witness};
@@ -137,7 +138,7 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
 }
 
 fn attempt(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, JournalError> {
-    let found = open::find_deep(disk, Depth::Everything)?;
+    let found = open::find_deep(disk, Depth::Everything, |_| RunIndex::default())?;
     let superblock = &found.slots.current;
     let state = &found.state;
     let mut findings = Findings { state, all: Vec::new() };

@@ -5,12 +5,15 @@
 //! index behind.
 
 use super::head::HeadMap;
-use super::{Content, Home, Index, Joined, Resolved};
+use super::{Answer, Content, Home, Index, Resolved};
 use crate::path::Path;
 use record::geometry::{Extent, Sector};
 use record::ids::Incarnation;
 use record::position::Position;
 use std::collections::HashMap;
+
+/// Most questions to the index behind for one answer.
+const ASKED_MAX: u32 = 4;
 
 /// An index that knows the newest versions by heart.
 #[derive(Debug, Default)]
@@ -33,6 +36,21 @@ impl Live {
 }
 
 impl<I> HeadedIndex<I> {
+    /// In front of an index without a record.
+    pub fn of(behind: I) -> Self {
+        Self { behind, volumes: HashMap::new() }
+    }
+
+    /// The index behind.
+    pub fn behind(&self) -> &I {
+        &self.behind
+    }
+
+    /// The index behind.
+    pub fn behind_mut(&mut self) -> &mut I {
+        &mut self.behind
+    }
+
     /// The newest version of the block that a sector is in, on the live line; `None` where the head map does not know, or
     /// the block's sectors have several.
     pub fn newest(&self, volume: Incarnation, sector: Sector) -> Option<(Position, Home)> {
@@ -59,31 +77,36 @@ impl<I: Index> Index for HeadedIndex<I> {
     }
 
     fn resolve(&self, volume: Incarnation, path: &Path, extent: Extent) -> Vec<Resolved> {
+        self.ask(volume, path, extent).finish().runs
+    }
+
+    fn ask(&self, volume: Incarnation, path: &Path, extent: Extent) -> Answer {
         let Some((live, top)) = self.volumes.get(&volume).zip(path.newest()).filter(|(l, top)| l.line.contains(*top))
         else {
-            return self.behind.resolve(volume, path, extent);
+            return self.behind.ask(volume, path, extent);
         };
-        let mut joined = Joined::default();
+        let mut answer = Answer::default();
         let mut unknown: Option<Extent> = None;
-        let ask = |joined: &mut Joined, unknown: &mut Option<Extent>| {
+        let mut asked = 0;
+        let mut ask = |answer: &mut Answer, unknown: &mut Option<Extent>| {
             if let Some(part) = unknown.take() {
-                for resolved in self.behind.resolve(volume, path, part) {
-                    joined.push(resolved);
-                }
+                asked += 1;
+                answer.append(self.behind.ask(volume, path, part));
             }
         };
         live.map.resolve(extent, |part, version| match version {
             Some((position, home)) if position <= top => {
-                ask(&mut joined, &mut unknown);
-                joined.push(Resolved { extent: part, position, home });
+                ask(&mut answer, &mut unknown);
+                answer.push(Resolved { extent: part, position, home });
             }
             Some(_) | None => {
                 let from = unknown.map_or(part.start(), Extent::start).index();
                 unknown = Extent::between(from, part.end());
             }
         });
-        ask(&mut joined, &mut unknown);
-        joined.finish()
+        ask(&mut answer, &mut unknown);
+        // In pieces that are too small it is quicker to ask for all of it at once.
+        if asked > ASKED_MAX { self.behind.ask(volume, path, extent) } else { answer }
     }
 
     fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent> {

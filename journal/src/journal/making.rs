@@ -136,7 +136,7 @@ impl Journal {
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<Opened, JournalError> {
         let guard = take(disk.as_ref())?;
         let io = |doing: &str, source| JournalError::Io { journal: disk.describe(), doing: doing.into(), source };
-        let mut found = open::find(disk.as_ref())?;
+        let mut found = open::find(&disk, true)?;
         open::remove_unfinished(disk.as_ref())?;
         if !bug(Bug::RecoveryUnsynced) {
             open::sync_kept(disk.as_ref(), &found.scan)?;
@@ -153,6 +153,7 @@ impl Journal {
             let heads = found.heads_of(place.segment);
             tail.resume(place, bytes, &heads).map_err(|source| io("open the newest segment", source))?;
         }
+        found.state.tidy_index();
         let restore = Self::load_restore(disk.as_ref(), found.slots.current.journal, &found.state, &mut report)?;
         if !stream_known {
             found.state.sessions.end();

@@ -31,6 +31,9 @@ fn history(seed: u64) {
             alone.insert(VOLUME, changed, at, content);
             headed.insert(VOLUME, changed, at, content);
         }
+        if !rng.one_in(4) {
+            continue;
+        }
         for position in [n, 1 + rng.below(n)] {
             let path = Path::of(&rollbacks, Position::ORIGIN, Position::new(position));
             let count = 1 + rng.below(SECTORS - 1);
@@ -46,7 +49,7 @@ fn history(seed: u64) {
 
 #[test]
 fn a_head_map_in_front_changes_no_answer() {
-    for seed in Rng::seeds(1, 15) {
+    for seed in Rng::seeds(1, 4) {
         println!("SEED={seed}");
         history(seed);
     }
