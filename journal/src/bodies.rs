@@ -2,15 +2,14 @@
 //!
 //! Owns a bounded number of bodies that were read lately. Every one is checked in full - its own checksums, and that it
 //! is the body that this journal took in at this place - before anybody sees it. Where a header area is damaged the
-//! sidecar's copy serves.
+//! copy in the segment's footer serves.
 
 use crate::aligned::Aligned;
 use crate::chunks::Kept;
 use crate::files::Files;
-use crate::heads;
+use crate::footer;
 use crate::lock::lock;
 use crate::place::Place;
-use crate::scan::read_whole;
 use record::chunk::Body;
 use record::ids::JournalId;
 use std::collections::HashMap;
@@ -43,15 +42,15 @@ impl Bodies {
         if let Some(body) = lock(&self.lately).find(chunk) {
             return Ok(body);
         }
-        let body = Arc::new(self.read(files, chunk)?);
+        let body = self.read(files, chunk)?;
         lock(&self.lately).keep(chunk.place, body.clone());
         Ok(body)
     }
 
     /// The same, without keeping it: for whoever reads many of them once.
-    pub(crate) fn read(&self, files: &Files, chunk: &Kept) -> io::Result<Body> {
-        let here = self.in_segment(files, chunk);
-        here.or_else(|error| self.in_sidecar(files, chunk).ok_or(error))
+    pub(crate) fn read(&self, files: &Files, chunk: &Kept) -> io::Result<Arc<Body>> {
+        let here = self.in_segment(files, chunk).map(Arc::new);
+        here.or_else(|error| self.in_footer(files, chunk).ok_or(error))
     }
 
     fn in_segment(&self, files: &Files, chunk: &Kept) -> io::Result<Body> {
@@ -63,10 +62,10 @@ impl Bodies {
         })
     }
 
-    fn in_sidecar(&self, files: &Files, chunk: &Kept) -> Option<Body> {
+    fn in_footer(&self, files: &Files, chunk: &Kept) -> Option<Arc<Body>> {
         let segment = chunk.place.segment;
-        let bytes = read_whole(files.disk().as_ref(), &segment.heads_file()).ok()?;
-        let entries = heads::decode(&bytes, self.journal, segment).entries;
+        let file = files.segment(segment).ok()?;
+        let entries = footer::read(file.as_ref(), file.len().ok()?, self.journal, segment)?.entries;
         entries.into_iter().find(|entry| entry.offset == chunk.place.offset && chunk.is_of(&entry.body)).map(|e| e.body)
     }
 }

@@ -96,7 +96,7 @@ impl Journal {
             damage_count,
             poisoned: tail.poisoned().map(str::to_string),
             needs_resync: state.timeline.gap_is_open(),
-            heads_incomplete: tail.heads_incomplete(),
+            footer_missing: tail.footer_missing(),
             images: core.images.load(Ordering::Relaxed),
         }
     }

@@ -1,6 +1,6 @@
 //! The storage engine: one journal per consistency group, in one directory.
 //!
-//! Owns segments and their sidecars, recovery, the index of versions, points, images, restore maps and the offline
+//! Owns segments and their footers, recovery, the index of versions, points, images, restore maps and the offline
 //! verifier. Knows files, never sockets, never a block device of its own making; has no clock: every label comes
 //! from the caller. What decides (recovery, sessions, timeline, index) is free of files, so that the simulated
 //! disk of `tests/kit` drives the very code that runs on a real one.
@@ -13,7 +13,7 @@ mod aligned;
 pub mod device;
 pub mod place;
 
-mod heads;
+mod footer;
 mod notes;
 mod segment;
 mod superblock;

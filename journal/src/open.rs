@@ -7,12 +7,12 @@
 use crate::chunks::Chunk;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
-use crate::heads;
+use crate::footer;
 use crate::index::{RunIndex, Shelf, normalise};
 use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, RESTORE, SEGMENTS, SegmentNumber, UNFINISHED};
-use crate::recovery::{self, Damage, DamageKind, Decision, Verdict, Witness};
+use crate::recovery::{self, Damage, DamageKind, Decision, Seen, Verdict, Witness};
 use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
 use crate::segment::FIRST_CHUNK_AT;
 use crate::state::State;
@@ -83,7 +83,7 @@ fn payload_is_whole(disk: &dyn Disk, sighting: &Sighting) -> bool {
         .is_ok_and(|damage| damage.is_empty())
 }
 
-/// A chunk's notes: its own, or where they are damaged, the sidecar's.
+/// A chunk's notes: its own, or where they are damaged, the footer's.
 fn notes_of<'a>(scan: &'a Scan, sighting: &'a Sighting) -> &'a Notes {
     let complete = |s: &Sighting| s.body.as_ref().is_some_and(|body| s.notes.complete_for(body));
     if complete(sighting) {
@@ -117,17 +117,15 @@ impl Found {
     }
 
     /// From where a writer goes on, in an epoch above every one ever stored.
-    pub(crate) fn tail(&self, disk: &dyn Disk) -> tail::Found {
+    pub(crate) fn tail(&self) -> tail::Found {
         let epoch = JournalEpoch::new(self.decision.tail.epoch.get() + 1);
         let newest = self.scan.segments.iter().map(|s| s.number).max().unwrap_or(SegmentNumber::new(0));
-        let bytes_of = |name: &str| disk.open(name, Access::Read).and_then(|file| file.len()).unwrap_or(0);
         let files = self.scan.segments.iter().filter_map(|s| s.file_bytes);
-        let heads: u64 = self.scan.segments.iter().map(|s| bytes_of(&s.number.heads_file())).sum();
         tail::Found {
             mark: TailMark { epoch, ..self.decision.tail },
             newest,
             segments: files.clone().count() as u64,
-            bytes: files.sum::<u64>() + heads,
+            bytes: files.sum::<u64>(),
         }
     }
 
@@ -148,41 +146,24 @@ impl Found {
         (place.offset <= header.bytes).then_some((place, header.bytes))
     }
 
-    /// What the sidecar of a segment must hold: its header, and an entry for every chunk that is kept.
-    pub(crate) fn heads_of(&self, segment: SegmentNumber) -> Vec<u8> {
-        let journal = self.slots.current.journal;
-        let mut bytes = heads::file_header(journal, segment).to_vec();
+    /// The footer of a segment that goes on: what is kept of it.
+    pub(crate) fn footer_of(&self, segment: SegmentNumber) -> footer::Collecting {
+        let mut footer = footer::Collecting::new();
         for verdict in &self.decision.verdicts {
-            let Verdict::Keep { seen } = verdict else { continue };
+            let (Verdict::Keep { seen } | Verdict::Descriptions { seen }) = verdict else { continue };
             let sighting = &self.scan.sightings[*seen];
-            let place = sighting.seen.place;
-            let Some(body) = sighting.body.as_ref().filter(|_| place.segment == segment) else { continue };
-            let (header, _) = sighting.seen.header.encode();
-            let area = header_area(body, journal);
-            let notes = notes_of(&self.scan, sighting);
-            bytes.extend(heads::encode(journal, place.offset, &header, &area, body, notes));
+            let Seen { place, header, crc, .. } = sighting.seen;
+            match &sighting.body {
+                _ if place.segment != segment => {}
+                Some(body) => {
+                    let notes = notes_of(&self.scan, sighting).clone();
+                    footer.push(&footer::Entry { offset: place.offset, header, crc, body: body.clone(), notes });
+                }
+                None => footer.lacks_one(),
+            }
         }
-        bytes
+        footer
     }
-}
-
-/// A body's header area, made again from what was decoded: the same bytes, since decoding checks all of them.
-fn header_area(body: &Body, journal: JournalId) -> Vec<u8> {
-    use record::chunk::{DESCRIPTOR_BYTES, FIXED_BYTES};
-    let salt = record::checksum::Salt::of(journal);
-    let mut area = vec![0u8; body.header.header_len as usize];
-    let mut at = FIXED_BYTES;
-    for (place, record) in (0u32..).zip(&body.records) {
-        let bytes = record.descriptor.encode(salt, body.header.session, body.header.first_seq, place);
-        area[at..at + DESCRIPTOR_BYTES].copy_from_slice(&bytes);
-        at += DESCRIPTOR_BYTES;
-    }
-    for crc in body.records.iter().flat_map(|record| record.crcs.iter()) {
-        area[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-        at += 4;
-    }
-    body.header.seal(&mut area);
-    area
 }
 
 /// Removes what a crash left unfinished.
@@ -301,7 +282,7 @@ fn kept_damage(disk: &dyn Disk, scan: &Scan, sighting: &Sighting) -> Option<Dama
         (None, _) => DamageKind::SegmentMissing,
         (Some(bytes), _) if bytes < place.offset + header.disk_bytes() => DamageKind::SegmentTruncated,
         (Some(_), Witness::Segment) => DamageKind::Payload,
-        (Some(_), Witness::Heads) => DamageKind::ChunkHeader,
+        (Some(_), Witness::Footer) => DamageKind::ChunkHeader,
     };
     let read = disk
         .open(&place.segment.file(), Access::Read)
@@ -419,7 +400,7 @@ fn alarms(disk: &dyn Disk, scan: &Scan, decision: &Decision) -> Vec<String> {
         Verdict::Lost { .. } => None,
     });
     let gone = scan.sightings.iter().map(|s| &s.seen).filter(|seen| {
-        seen.witness == Witness::Heads
+        seen.witness == Witness::Footer
             && seen.header.number >= tail.next_chunk
             && kept_epoch.is_none_or(|epoch| seen.header.epoch >= epoch)
     });

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// The name of the file with both superblock slots.
 pub const SUPERBLOCK: &str = "superblock";
-/// The folder of segments and their sidecars.
+/// The folder of segments.
 pub const SEGMENTS: &str = "segments";
 /// The folder of restore maps.
 pub const RESTORE: &str = "restore";
@@ -44,23 +44,9 @@ impl SegmentNumber {
         format!("{SEGMENTS}/{:08}.seg", self.0)
     }
 
-    /// The name of its sidecar in the journal's directory.
-    pub fn heads_file(self) -> String {
-        format!("{SEGMENTS}/{:08}.heads", self.0)
-    }
-
-    /// The segment whose file (not sidecar) has this name inside the segments' folder.
+    /// The segment whose file has this name inside the segments' folder.
     pub fn of_file(name: &str) -> Option<Self> {
-        Self::of(name, ".seg")
-    }
-
-    /// The segment whose sidecar has this name inside the segments' folder.
-    pub fn of_heads_file(name: &str) -> Option<Self> {
-        Self::of(name, ".heads")
-    }
-
-    fn of(name: &str, suffix: &str) -> Option<Self> {
-        let digits = name.strip_suffix(suffix)?;
+        let digits = name.strip_suffix(".seg")?;
         let number = digits.parse().ok().filter(|n| *n > 0)?;
         (digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(Self(number))
     }

@@ -52,10 +52,10 @@ pub enum DamageKind {
 /// Where a header was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Witness {
-    /// In the segment, where it belongs.
+    /// In the segment, where it belongs, or in a footer that names the segment whole.
     Segment,
-    /// In the sidecar: the chunk was durable once.
-    Heads,
+    /// In the segment's footer, beside a segment that does not show it: the chunk was durable once.
+    Footer,
 }
 
 /// A valid journal header that was seen.
@@ -222,7 +222,7 @@ impl Search<'_> {
             && if at.positioned { position == at.mark.next_position } else { position >= at.mark.next_position }
     }
 
-    /// The chunk that comes next: whole before damaged, in its segment before in the sidecar, newer before stale.
+    /// The chunk that comes next: whole before damaged, in its segment before in the footer, newer before stale.
     fn pick(&self, at: &Expected) -> Option<usize> {
         self.numbered(at.mark.next_chunk)
             .iter()

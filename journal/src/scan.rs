@@ -1,13 +1,13 @@
-//! Reading what lies on disk: every header of every segment, and of sidecars where they are needed.
+//! Reading what lies on disk: the headers of every segment.
 //!
-//! Follows the chain of chunks from one to the next; where it breaks, looks at every 4 KiB of the rest of the
+//! A sealed segment's footer has them all together. Where there is none that fits the next segment, follows the chain of chunks from one to the next; where it breaks, looks at every 4 KiB of the rest of the
 //! segment, since a committed mark in any valid header counts. Owns that search; what it means is decided in
 //! `recovery`. Never writes.
 
 use crate::aligned::Aligned;
 use crate::device::{Access, Disk, DiskFile};
 use crate::error::JournalError;
-use crate::heads;
+use crate::footer::{self, Footer};
 use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
@@ -34,17 +34,21 @@ pub(crate) struct SegmentSeen {
     pub file_bytes: Option<u64>,
     /// Its own header.
     pub header: Result<SegmentHeader, SegmentHeaderError>,
-    /// Its sidecar, when it was read: `None` inside when there is none.
-    pub heads: Option<HeadsSeen>,
+    /// Its footer.
+    pub footer: FooterSeen,
 }
 
-/// A sidecar as it was found.
-#[derive(Debug, Default)]
-pub(crate) struct HeadsSeen {
-    pub present: bool,
-    pub header_ok: bool,
-    pub skipped: Vec<u64>,
-    pub bytes: u64,
+/// A segment's footer as it was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FooterSeen {
+    /// Nobody asked for it, or there need not be one: the segment is the newest one.
+    NotNeeded,
+    /// None that can be read.
+    Unreadable,
+    /// It stands at this byte, and lacks chunks that the segment has.
+    Behind(u64),
+    /// It names the whole segment.
+    Whole,
 }
 
 /// A valid journal header, and what came with it.
@@ -69,7 +73,7 @@ pub(crate) struct Scan {
 pub(crate) enum Depth {
     /// What recovery needs.
     Recovery,
-    /// Every sidecar too.
+    /// Every chunk, beside every footer.
     Everything,
 }
 
@@ -108,50 +112,53 @@ pub(crate) fn scan(disk: &dyn Disk, superblock: &Superblock, depth: Depth) -> Re
     };
     let mut numbers: BTreeSet<u32> = (1..=superblock.last_segment.get()).collect();
     for name in &names {
-        let number = SegmentNumber::of_file(name).or_else(|| SegmentNumber::of_heads_file(name));
-        numbers.extend(number.map(SegmentNumber::get));
+        numbers.extend(SegmentNumber::of_file(name).map(SegmentNumber::get));
     }
-    let newest = names.iter().filter_map(|name| SegmentNumber::of_file(name)).max();
     let mut segments = Vec::with_capacity(numbers.len());
     for number in numbers.into_iter().map(SegmentNumber::new) {
         let file = open_segment(disk, number)?;
         let bytes = file.as_ref().map(|file| file.len()).transpose();
         let file_bytes = bytes.map_err(|source| failed(&format!("look at segment {number}"), source))?;
         let header = segment_header(file.as_deref(), file_bytes.unwrap_or(0), superblock.journal, number);
-        segments.push(SegmentSeen { number, file_bytes, header, heads: None });
+        segments.push(SegmentSeen { number, file_bytes, header, footer: FooterSeen::NotNeeded });
     }
     let marks: Vec<Option<TailMark>> = segments.iter().map(|s| s.header.as_ref().ok().map(|h| h.mark)).collect();
     let mut sightings = Vec::new();
     let mut expected = Expected { number: 1, previous: Some(0) };
     for (i, segment) in segments.iter_mut().enumerate() {
         let number = segment.number;
-        // The newest segment's sidecar is read before the segment: what it names was durable before, so a daemon
-        // that appends meanwhile cannot make it name what is not there.
-        if depth == Depth::Everything || Some(number) == newest {
-            segment.heads = Some(read_heads(disk, superblock.journal, number, &mut sightings));
+        let Some(file) = open_segment(disk, number)? else { continue };
+        // Where this segment ended: the next one says it, or a clean close.
+        let closing = match marks.get(i + 1) {
+            Some(next) => *next,
+            None => Some(superblock.mark).filter(|_| superblock.clean),
+        };
+        let bytes = segment.file_bytes.unwrap_or(0);
+        let footer = footer::read(file.as_ref(), bytes, superblock.journal, number);
+        segment.footer = look(footer.as_ref(), closing.as_ref(), i + 1 < marks.len());
+        if depth == Depth::Recovery && segment.footer == FooterSeen::Whole {
+            if let (Some(footer), Some(closing)) = (footer, closing) {
+                expected = Expected { number: closing.next_chunk.get(), previous: Some(closing.previous) };
+                vouched(footer, number, Witness::Segment, &mut sightings);
+            }
+            continue;
+        }
+        if let Some(mark) = marks[i].filter(|mark| mark.next_chunk.get() > expected.number) {
+            expected = Expected { number: mark.next_chunk.get(), previous: Some(mark.previous) };
         }
         let first = sightings.len();
-        let mut sound = false;
-        if let Some(file) = open_segment(disk, number)? {
-            if let Some(mark) = marks[i].filter(|mark| mark.next_chunk.get() > expected.number) {
-                expected = Expected { number: mark.next_chunk.get(), previous: Some(mark.previous) };
-            }
-            let mut window = Window::new(file.as_ref(), segment.file_bytes.unwrap_or(0));
-            let end = walk(&mut window, superblock.journal, number, &mut expected, &mut sightings);
-            let goes_on =
-                |mark: &TailMark| mark.next_chunk.get() == expected.number && expected.previous == Some(mark.previous);
-            sound = match marks.get(i + 1) {
-                Some(next) => next.as_ref().is_some_and(goes_on),
-                None => superblock.clean && goes_on(&superblock.mark),
-            };
-            if !sound {
-                sweep(&mut window, superblock.journal, number, end, &mut sightings);
-                expected.previous = None;
-            }
+        let mut window = Window::new(file.as_ref(), bytes);
+        let end = walk(&mut window, superblock.journal, number, &mut expected, &mut sightings);
+        let sound =
+            closing.is_some_and(|m| m.next_chunk.get() == expected.number && expected.previous == Some(m.previous));
+        if !sound {
+            sweep(&mut window, superblock.journal, number, end, &mut sightings);
+            expected.previous = None;
         }
         let notes_lost = |s: &Sighting| s.body.as_ref().is_some_and(|body| !s.notes.complete_for(body));
-        if segment.heads.is_none() && (!sound || sightings[first..].iter().any(notes_lost)) {
-            segment.heads = Some(read_heads(disk, superblock.journal, number, &mut sightings));
+        let wanted = depth == Depth::Everything || !sound || sightings[first..].iter().any(notes_lost);
+        if let Some(footer) = footer.filter(|_| wanted) {
+            vouched(footer, number, Witness::Footer, &mut sightings);
         }
     }
     Ok(Scan { segments, sightings })
@@ -243,29 +250,35 @@ fn fits(header: &ChunkHeader, body: &Body) -> bool {
         && header.first_position.plus(u64::from(body.header.records)) == header.next_position
 }
 
-/// Reads a sidecar; what it names is appended.
-pub(crate) fn read_heads(
-    disk: &dyn Disk,
-    journal: JournalId,
-    segment: SegmentNumber,
-    out: &mut Vec<Sighting>,
-) -> HeadsSeen {
-    // A sidecar that is not there, or cannot be read, is only a witness less.
-    let Ok(bytes) = read_whole(disk, &segment.heads_file()) else { return HeadsSeen::default() };
-    let heads = heads::decode(&bytes, journal, segment);
-    if heads.header_ok {
-        for entry in heads
-            .entries
-            .into_iter()
-            .filter(|entry| entry.header.stands_at(segment.get(), entry.offset) && fits(&entry.header, &entry.body))
-        {
-            let place = Place { segment, offset: entry.offset };
-            let (header, crc) = (entry.header, entry.crc);
-            let seen = Seen { witness: Witness::Heads, place, header, crc, body_ok: true, payload_ok: false };
-            out.push(Sighting { seen, body: Some(Arc::new(entry.body)), notes: entry.notes });
+/// What a footer is worth, beside the mark that says where its segment ends.
+fn look(footer: Option<&Footer>, closing: Option<&TailMark>, sealed: bool) -> FooterSeen {
+    match (footer, closing) {
+        (Some(footer), Some(closing)) if footer.whole && footer.mark == *closing => FooterSeen::Whole,
+        (Some(footer), Some(_)) => FooterSeen::Behind(footer.at),
+        (None, Some(_)) => FooterSeen::Unreadable,
+        // Where the next segment's header is lost nobody knows how far this one goes.
+        (None, None) if sealed => FooterSeen::Unreadable,
+        (_, None) => FooterSeen::NotNeeded,
+    }
+}
+
+/// What a segment's footer says of its chunks, appended; nothing where it has none that can be read.
+pub(crate) fn read_footer(file: &dyn DiskFile, journal: JournalId, segment: SegmentNumber, out: &mut Vec<Sighting>) {
+    let footer = file.len().ok().and_then(|bytes| footer::read(file, bytes, journal, segment));
+    if let Some(footer) = footer {
+        vouched(footer, segment, Witness::Footer, out);
+    }
+}
+
+/// Takes what a footer says of its segment's chunks.
+fn vouched(footer: Footer, segment: SegmentNumber, witness: Witness, out: &mut Vec<Sighting>) {
+    for footer::Entry { offset, header, crc, body, notes } in footer.entries {
+        if header.stands_at(segment.get(), offset) && fits(&header, &body) {
+            let place = Place { segment, offset };
+            let seen = Seen { witness, place, header, crc, body_ok: true, payload_ok: false };
+            out.push(Sighting { seen, body: Some(body), notes });
         }
     }
-    HeadsSeen { present: true, header_ok: heads.header_ok, skipped: heads.skipped, bytes: bytes.len() as u64 }
 }
 
 /// All bytes of a small file.

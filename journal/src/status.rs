@@ -47,7 +47,7 @@ pub struct Status {
     pub watermarks: Vec<Watermarks>,
     /// Segments on disk.
     pub segments: u64,
-    /// Bytes of their files and sidecars.
+    /// Bytes of their files.
     pub disk_bytes: u64,
     /// Bytes of chunks in them.
     pub used_bytes: u64,
@@ -65,9 +65,9 @@ pub struct Status {
     pub poisoned: Option<String>,
     /// Whether points are refused until a resynchronisation is complete.
     pub needs_resync: bool,
-    /// Whether the sidecar of the active segment could not be written (the disk was full); the journal goes on, but
-    /// damage in that segment may not be nameable.
-    pub heads_incomplete: bool,
+    /// Whether a segment's footer could not be written since the journal was opened: the journal goes on, but a restart
+    /// reads that segment chunk by chunk, and damage in it may not be nameable.
+    pub footer_missing: bool,
     /// Open images.
     pub images: u64,
 }

@@ -24,7 +24,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"UDSB");
-/// Version of the journal's files: superblock, segment header, sidecar, restore map. 1: the first.
+/// Version of the journal's files: superblock, segment header and footer, restore map. 1: the first.
 pub(crate) const VERSION: u16 = 1;
 /// Features without which a journal cannot be read that this release knows: none.
 const INCOMPAT_KNOWN: u64 = 0;

@@ -1,8 +1,8 @@
 //! The tail: where the next chunk goes.
 //!
 //! Owns the one place that writes chunks. A chunk is its journal header, the body's header area and its payload, all
-//! multiples of 4 KiB; what is appended together leaves in one vectored write that is durable when it returns. Then
-//! the headers are appended to the sidecar, buffered. A crash leaves behind, in front of the tail, whole chunks; at
+//! multiples of 4 KiB; what is appended together leaves in one vectored write that is durable when it returns. A
+//! segment that is full gets its footer, for which room was kept. A crash leaves behind, in front of the tail, whole chunks; at
 //! the tail, any part of what the last write was; behind it, zeros or chunks of an earlier life that no longer chain.
 //!
 //! After a failed write nobody knows what the disk holds at the tail: it is poisoned, says so, and takes no more.
@@ -12,7 +12,7 @@ use crate::aligned::Aligned;
 use crate::chunks::Chunk;
 use crate::device::{Access, Disk, DiskFile};
 use crate::error::JournalError;
-use crate::heads;
+use crate::footer;
 use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber, UNFINISHED};
@@ -56,9 +56,8 @@ struct Active {
     bytes: u64,
     /// Where the next chunk goes.
     at: u64,
-    /// The sidecar; `None` when it could not be written.
-    heads: Option<Arc<dyn DiskFile>>,
-    heads_at: u64,
+    /// What its footer will say.
+    footer: footer::Collecting,
 }
 
 /// The tail of a journal that is open for writing.
@@ -80,8 +79,8 @@ pub(crate) struct Tail {
     beginning: Option<Beginning>,
     poisoned: Option<String>,
     closed: bool,
-    heads_incomplete: bool,
-    /// Bytes of the files of all segments but the active one, sidecars included.
+    footer_missing: bool,
+    /// Bytes of the files of all segments but the active one.
     sealed_bytes: u64,
     segments: u64,
 }
@@ -102,7 +101,7 @@ pub(crate) struct Found {
     pub mark: TailMark,
     /// The largest number that any segment has; 0 for none.
     pub newest: SegmentNumber,
-    /// Bytes of all segment files and sidecars.
+    /// Bytes of all segment files.
     pub bytes: u64,
     /// How many segment files there are.
     pub segments: u64,
@@ -123,71 +122,20 @@ impl Tail {
             beginning: None,
             poisoned: None,
             closed: false,
-            heads_incomplete: false,
+            footer_missing: false,
             sealed_bytes: found.bytes,
             segments: found.segments,
         }
     }
 
-    /// Goes on in a segment that exists and has `bytes` bytes, at `place`. `heads` is what its sidecar must hold up
-    /// to there.
-    pub(crate) fn resume(&mut self, place: Place, bytes: u64, heads: &[u8]) -> io::Result<()> {
+    /// Goes on in a segment that exists and has `bytes` bytes, at `place`. `footer` is what it holds up to
+    /// there.
+    pub(crate) fn resume(&mut self, place: Place, bytes: u64, footer: footer::Collecting) -> io::Result<()> {
         let access = if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable };
         let file = self.disk.open(&place.segment.file(), access)?;
-        let (heads_file, heads_before) = self.rewrite_heads(place.segment, heads);
-        self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes + heads_before);
-        self.active = Some(Active {
-            number: place.segment,
-            file,
-            bytes,
-            at: place.offset,
-            heads: heads_file,
-            heads_at: heads.len() as u64,
-        });
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
+        self.active = Some(Active { number: place.segment, file, bytes, at: place.offset, footer });
         Ok(())
-    }
-
-    /// Makes a sidecar hold exactly these bytes. It is only a second witness: that it cannot be written is said, and
-    /// does not stop the journal. Answers with the bytes it had before, too.
-    fn rewrite_heads(&mut self, segment: SegmentNumber, bytes: &[u8]) -> (Option<Arc<dyn DiskFile>>, u64) {
-        let name = segment.heads_file();
-        let present = crate::scan::read_whole(self.disk.as_ref(), &name).ok();
-        let before = present.as_ref().map_or(0, |present| present.len() as u64);
-        let written = if present.as_deref() == Some(bytes) {
-            self.disk.open(&name, Access::Buffered)
-        } else {
-            self.write_heads(&name, bytes)
-        };
-        (self.heads_or_warn(segment, written), before)
-    }
-
-    fn write_heads(&self, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
-        let unfinished = format!("{name}{UNFINISHED}");
-        let file = self.disk.create(&unfinished, 0, Access::Buffered)?;
-        file.write_at(&[IoSlice::new(bytes)], 0)?;
-        file.sync()?;
-        self.disk.rename(&unfinished, name)?;
-        self.disk.sync_folder(SEGMENTS)?;
-        Ok(file)
-    }
-
-    fn heads_or_warn(
-        &mut self,
-        segment: SegmentNumber,
-        made: io::Result<Arc<dyn DiskFile>>,
-    ) -> Option<Arc<dyn DiskFile>> {
-        match made {
-            Ok(file) => Some(file),
-            Err(error) => {
-                self.heads_incomplete = true;
-                tracing::warn!(
-                    "journal {}: the sidecar of segment {segment} cannot be written ({error}); the journal goes on, but \
-                     damage in that segment may not be nameable",
-                    self.disk.describe()
-                );
-                None
-            }
-        }
     }
 
     // ---- appending
@@ -197,21 +145,24 @@ impl Tail {
     pub(crate) fn append(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
         self.writable()?;
         let Some(first) = chunks.first() else { return Ok(Vec::new()) };
-        if self.room() < first.disk_bytes() {
-            self.roll(first.disk_bytes())?;
+        if self.fitting(chunks) == 0 {
+            self.roll(first)?;
         }
-        let mut room = self.room();
-        let fitting = chunks.iter().take_while(|chunk| {
-            let fits = chunk.disk_bytes() <= room;
-            room = room.saturating_sub(chunk.disk_bytes());
-            fits
-        });
-        let count = fitting.count();
+        let count = self.fitting(chunks).max(1);
         self.write(&chunks[..count])
     }
 
-    fn room(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.bytes.saturating_sub(active.at))
+    /// How many of the chunks the active segment takes, and its footer with them.
+    fn fitting(&self, chunks: &[Prepared<'_>]) -> usize {
+        let Some(active) = &self.active else { return 0 };
+        let mut end = active.at;
+        let mut footer = active.footer.bytes_now();
+        let fitting = chunks.iter().take_while(|chunk| {
+            end += chunk.disk_bytes();
+            footer += footer::bytes_more(&chunk.body);
+            end + footer <= active.bytes
+        });
+        fitting.count()
     }
 
     fn write(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
@@ -222,6 +173,7 @@ impl Tail {
         let mut headers = Aligned::zeroed(chunks.len() * HEADER_BYTES);
         let mut appended = Vec::with_capacity(chunks.len());
         let mut at = start;
+        let mut crcs = Vec::with_capacity(chunks.len());
         for (chunk, block) in chunks.iter().zip(headers.chunks_exact_mut(HEADER_BYTES)) {
             let header = ChunkHeader {
                 journal: self.superblock.current().journal,
@@ -249,6 +201,7 @@ impl Tail {
                 label: header.label,
                 ..mark
             };
+            crcs.push(crc);
             appended.push(Chunk { place: Place { segment: number, offset: at }, header, body: chunk.body.clone() });
             at += header.disk_bytes();
         }
@@ -264,8 +217,16 @@ impl Tail {
                 self.poison(&format!("write {} bytes to segment {number} at offset {start}: {error}", at - start))
             );
         }
-        for (chunk, (prepared, block)) in appended.iter().zip(chunks.iter().zip(headers.chunks_exact(HEADER_BYTES))) {
-            self.append_heads(chunk, prepared, block);
+        for ((chunk, crc), prepared) in appended.iter().zip(crcs).zip(chunks) {
+            if let Some(active) = &mut self.active {
+                active.footer.push(&footer::Entry {
+                    offset: chunk.place.offset,
+                    header: chunk.header,
+                    crc,
+                    body: chunk.body.clone(),
+                    notes: prepared.notes.clone(),
+                });
+            }
             let only_commits = chunk.body.records.iter().all(|record| record.descriptor.op == Op::Commit);
             if !only_commits {
                 self.worth_naming = chunk.header.number;
@@ -281,52 +242,23 @@ impl Tail {
         Ok(appended)
     }
 
-    fn append_heads(&mut self, chunk: &Chunk, prepared: &Prepared<'_>, block: &[u8]) {
-        let Some(active) = &mut self.active else { return };
-        let Some(heads) = &active.heads else { return };
-        let mut header = [0u8; HEADER_BYTES];
-        header.copy_from_slice(block);
-        let entry = heads::encode(
-            chunk.header.journal,
-            chunk.place.offset,
-            &header,
-            prepared.area,
-            &chunk.body,
-            &prepared.notes,
-        );
-        match heads.write_at(&[IoSlice::new(&entry)], active.heads_at) {
-            Ok(()) => active.heads_at += entry.len() as u64,
-            Err(error) => {
-                let number = active.number;
-                active.heads = None;
-                self.heads_or_warn(number, Err(error));
-            }
-        }
-    }
-
     // ---- segments
 
-    /// Seals the active segment and makes the next one, with room for a chunk of `need` bytes.
-    fn roll(&mut self, need: u64) -> Result<(), JournalError> {
-        self.seal_heads();
+    /// Makes the next segment, with room for this chunk, and seals the active one.
+    fn roll(&mut self, first: &Prepared<'_>) -> Result<(), JournalError> {
+        let need = first.disk_bytes() + footer::Collecting::new().bytes_now() + footer::bytes_more(&first.body);
         let number = self.newest.next();
         let ordinary = self.superblock.current().segment_bytes;
         let bytes = ordinary.max((FIRST_CHUNK_AT + need).next_multiple_of(BLOCK_BYTES as u64));
         let file = self.make_segment(number, bytes).map_err(|source| self.segment_failure(number, source))?;
-        let heads_header = heads::file_header(self.superblock.current().journal, number);
-        let heads = self.disk.create(&number.heads_file(), 0, Access::Buffered).and_then(|heads| {
-            heads.write_at(&[IoSlice::new(&heads_header)], 0)?;
-            Ok(heads)
-        });
-        let heads = self.heads_or_warn(number, heads);
         self.disk.sync_folder(SEGMENTS).map_err(|source| self.segment_failure(number, source))?;
+        self.write_footer();
         if let Some(sealed) = self.active.take() {
-            self.sealed_bytes += sealed.bytes + sealed.heads_at;
+            self.sealed_bytes += sealed.bytes;
         }
         self.newest = number;
         self.segments += 1;
-        let heads_at = heads_header.len() as u64;
-        self.active = Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, heads, heads_at });
+        self.active = Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, footer: footer::Collecting::new() });
         let mark = self.mark;
         let stored = self.superblock.store(|superblock| {
             superblock.last_segment = number;
@@ -364,12 +296,20 @@ impl Tail {
         }
     }
 
-    fn seal_heads(&mut self) {
+    /// Writes the active segment's footer. It is only a second witness, and what makes a restart quick: that it cannot
+    /// be written is said, and does not stop the journal.
+    fn write_footer(&mut self) {
         let Some(active) = &self.active else { return };
-        let Some(heads) = &active.heads else { return };
-        if let Err(error) = heads.sync() {
-            let number = active.number;
-            self.heads_or_warn(number, Err(error));
+        let journal = self.superblock.current().journal;
+        let written = active.footer.write(active.file.as_ref(), active.bytes, journal, active.number, &self.mark);
+        if let Err(error) = written {
+            self.footer_missing = true;
+            tracing::warn!(
+                "journal {}: the footer of segment {} cannot be written ({error}); the journal goes on, but a restart \
+                 takes longer, and damage in that segment may not be nameable",
+                self.disk.describe(),
+                active.number
+            );
         }
     }
 
@@ -427,13 +367,13 @@ impl Tail {
         self.worth_naming = ChunkNumber::new(0);
     }
 
-    pub(crate) fn heads_incomplete(&self) -> bool {
-        self.heads_incomplete
+    pub(crate) fn footer_missing(&self) -> bool {
+        self.footer_missing
     }
 
-    /// Segment files, and bytes of all of them with their sidecars.
+    /// Segment files, and bytes of all of them.
     pub(crate) fn disk_use(&self) -> (u64, u64) {
-        let active = self.active.as_ref().map_or(0, |active| active.bytes + active.heads_at);
+        let active = self.active.as_ref().map_or(0, |active| active.bytes);
         (self.segments, self.sealed_bytes + active)
     }
 
@@ -454,7 +394,7 @@ impl Tail {
             // The epoch never began: the journal is as it was found.
             return Ok(());
         }
-        self.seal_heads();
+        self.write_footer();
         let mark = self.mark;
         let stored = self.superblock.store(|superblock| {
             superblock.clean = true;

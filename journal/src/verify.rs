@@ -7,9 +7,9 @@ use crate::error::JournalError;
 use crate::index::RunIndex;
 use crate::open::{self, Found};
 use crate::place::{SEGMENTS, SUPERBLOCK, SegmentNumber, UNFINISHED};
-use crate::recovery::{Damage, DamageKind, Verdict, Witness};
+use crate::recovery::{Damage, DamageKind, Verdict};
 use crate::restore;
-use crate::scan::{self, Depth, Window};
+use crate::scan::{self, Depth, FooterSeen, Window};
 use crate::segment::SegmentHeaderError;
 use crate::state::State;
 use crate::status::OpCounts;
@@ -100,8 +100,8 @@ pub enum FindingKind {
     ChunkHeader,
     /// A payload.
     Payload,
-    /// A sidecar.
-    Heads,
+    /// A segment's footer.
+    Footer,
     /// A restore map.
     RestoreMap,
     /// An unfinished write at the tail: torn by a crash, or under way.
@@ -239,10 +239,10 @@ impl Findings<'_> {
     }
 }
 
-/// Segment headers, sidecars, files that do not belong here.
+/// Segment headers, footers, files that do not belong here.
 fn segments(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
     for segment in &found.scan.segments {
-        let (file, heads_file) = (segment.number.file(), segment.number.heads_file());
+        let file = segment.number.file();
         if segment.file_bytes.is_some() {
             let complaint = match segment.header {
                 Ok(_) => None,
@@ -261,48 +261,23 @@ fn segments(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
                 findings.about(Severity::Damage, kind, &file, 0, BLOCK_BYTES as u64, &message);
             }
         }
-        let Some(heads) = &segment.heads else { continue };
-        let chunks = found.decision.verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Keep { seen } => Some(found.scan.sightings[*seen].seen),
-            Verdict::Descriptions { .. } | Verdict::Lost { .. } => None,
-        });
-        let is_named =
-            |crc: u32| found.scan.sightings.iter().any(|s| s.seen.witness == Witness::Heads && s.seen.crc == crc);
-        let unnamed = chunks.filter(|seen| seen.place.segment == segment.number && !is_named(seen.crc)).count();
-        let told = "the segment itself is not concerned, but damage to it may not be nameable";
-        if !heads.present || !heads.header_ok {
-            findings.about(
-                Severity::Note,
-                FindingKind::Heads,
-                &heads_file,
-                0,
-                0,
-                &format!("the sidecar is not readable; {told}"),
-            );
-        } else if let Some(at) = heads.skipped.first() {
-            let bytes = heads.bytes - at;
-            findings.about(
-                Severity::Note,
-                FindingKind::Heads,
-                &heads_file,
-                *at,
-                bytes,
-                &format!("part of the sidecar is not readable; {told}"),
-            );
-        } else if unnamed > 0 {
-            findings.about(
-                Severity::Note,
-                FindingKind::Heads,
-                &heads_file,
-                heads.bytes,
-                0,
-                &format!("the sidecar lacks {unnamed} chunks; {told}"),
-            );
+        let told = "a restart reads the segment chunk by chunk instead; nothing is lost, but further damage to it may not \
+                    be nameable";
+        let bytes = segment.file_bytes.unwrap_or(0);
+        let (at, what) = match segment.footer {
+            FooterSeen::NotNeeded | FooterSeen::Whole => continue,
+            FooterSeen::Unreadable => {
+                (bytes.saturating_sub(BLOCK_BYTES as u64), "the segment's footer is not readable")
+            }
+            FooterSeen::Behind(at) => (at, "the segment's footer lacks chunks"),
+        };
+        if segment.file_bytes.is_some() {
+            let length = bytes.saturating_sub(at);
+            findings.about(Severity::Note, FindingKind::Footer, &file, at, length, &format!("{what}; {told}"));
         }
     }
     for name in disk.list(SEGMENTS).unwrap_or_default() {
-        let known = SegmentNumber::of_file(&name).or_else(|| SegmentNumber::of_heads_file(&name)).is_some();
-        if !known && !name.ends_with(UNFINISHED) {
+        if SegmentNumber::of_file(&name).is_none() && !name.ends_with(UNFINISHED) {
             let file = format!("{SEGMENTS}/{name}");
             findings.about(
                 Severity::Note,

@@ -146,12 +146,12 @@ impl Journal {
         let file = file.map_err(|source| io("open the superblock", source))?;
         let place = found.append_at();
         let stream_known = found.decision.stream_known;
-        let mut tail = Tail::new(disk.clone(), file, &found.tail(disk.as_ref()));
+        let mut tail = Tail::new(disk.clone(), file, &found.tail());
         tail.put_beginning(Beginning { clean: report.clean, stream_known });
         tail.mark_open().map_err(|source| io("write the superblock", source))?;
         if let Some((place, bytes)) = place {
-            let heads = found.heads_of(place.segment);
-            tail.resume(place, bytes, &heads).map_err(|source| io("open the newest segment", source))?;
+            let footer = found.footer_of(place.segment);
+            tail.resume(place, bytes, footer).map_err(|source| io("open the newest segment", source))?;
         }
         found.state.tidy_index();
         let restore = Self::load_restore(disk.as_ref(), found.slots.current.journal, &found.state, &mut report)?;

@@ -95,10 +95,10 @@ fn the_first_invalid_chunk_behind_the_mark_is_a_cut_whatever_follows() {
     assert_eq!(kept(&decision, &seen), [1, 2, 3]);
     assert_eq!((decision.tail, decision.append_at), (marks[3], Some(place(4))));
     assert_eq!(decision.dropped, 3, "valid ones behind it are dropped too");
-    // A sidecar is no place from which a chunk behind the mark is kept.
-    let mut only_heads = chain(6, 3).0;
-    only_heads[4].witness = Witness::Heads;
-    assert_eq!(kept(&decide(&only_heads, &[]), &only_heads), [1, 2, 3, 4]);
+    // A footer is no place from which a chunk behind the mark is kept.
+    let mut only_footer = chain(6, 3).0;
+    only_footer[4].witness = Witness::Footer;
+    assert_eq!(kept(&decide(&only_footer, &[]), &only_footer), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn an_invalid_chunk_up_to_the_mark_is_damage_and_what_follows_is_kept() {
     };
     assert_eq!(decision.verdicts[2], lost);
     assert_eq!(decision.tail, marks[6]);
-    // The sidecar has it.
+    // The footer has it.
     let mut seen = whole.clone();
-    seen[2].witness = Witness::Heads;
+    seen[2].witness = Witness::Footer;
     assert_eq!(kept(&decide(&seen, &[]), &seen), [1, 2, 3, 4, 5, 6]);
     // The header is there, the descriptions are not.
     let mut seen = whole.clone();
@@ -129,7 +129,7 @@ fn an_invalid_chunk_up_to_the_mark_is_damage_and_what_follows_is_kept() {
     assert_eq!(decide(&seen, &[]).verdicts[2], Verdict::Descriptions { seen: 2 });
     // Both copies are there: the segment's is taken.
     let mut seen = whole.clone();
-    seen.push(Seen { witness: Witness::Heads, ..whole[2] });
+    seen.push(Seen { witness: Witness::Footer, ..whole[2] });
     assert_eq!(decide(&seen, &[]).verdicts[2], Verdict::Keep { seen: 2 });
 }
 
@@ -188,8 +188,8 @@ fn whatever_is_invalid_everything_up_to_the_mark_is_accounted_for_and_nothing_be
                 0 => {}
                 1 => seen.push(Seen { body_ok: false, ..*chunk }),
                 2 => seen.push(Seen { payload_ok: false, ..*chunk }),
-                3 => seen.push(Seen { witness: Witness::Heads, ..*chunk }),
-                4 => seen.extend([*chunk, Seen { witness: Witness::Heads, ..*chunk }]),
+                3 => seen.push(Seen { witness: Witness::Footer, ..*chunk }),
+                4 => seen.extend([*chunk, Seen { witness: Witness::Footer, ..*chunk }]),
                 _ => seen.push(*chunk),
             }
         }

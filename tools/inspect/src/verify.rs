@@ -71,7 +71,7 @@ const fn kind(kind: FindingKind) -> &'static str {
         FindingKind::SegmentHeader => "segment-header",
         FindingKind::ChunkHeader => "chunk-header",
         FindingKind::Payload => "payload",
-        FindingKind::Heads => "heads",
+        FindingKind::Footer => "footer",
         FindingKind::RestoreMap => "restore-map",
         FindingKind::Tail => "tail",
         FindingKind::Foreign => "foreign",

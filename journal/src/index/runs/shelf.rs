@@ -206,8 +206,8 @@ impl Shelf {
             let here = window.as_mut().and_then(|window| scan::sighting(window, self.journal, at));
             let whole = here.filter(|sighting| sighting.body.is_some());
             let sighting = whole.or_else(|| {
-                if copies.is_empty() {
-                    scan::read_heads(self.disk.as_ref(), self.journal, segment, &mut copies);
+                if let (true, Ok(file)) = (copies.is_empty(), &file) {
+                    scan::read_footer(file.as_ref(), self.journal, segment, &mut copies);
                 }
                 copies.iter().position(|copy| copy.seen.place == at).map(|found| copies.swap_remove(found))
             });

@@ -14,7 +14,7 @@ use record::header::HEADER_BYTES;
 use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::position::{Label, Position, SplitterIncarnation};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 const JOURNAL: JournalId = JournalId::from_bytes(*b"journal of tests");
@@ -142,14 +142,13 @@ fn the_copies_are_in_the_journal_and_the_history_is_right() {
 fn behind_a_torn_tail_that_holds_copies_the_journal_goes_on_where_it_ended() {
     let history = history();
     // The power fails while the chunk with the copies is written: its header is lost, its payload is there. What was
-    // behind it never was, nor was it in the sidecar.
+    // behind it never was.
     let at = history.place(history.copying());
     let path = history.path().join(SegmentNumber::FIRST.file());
     for later in [history.place(history.images[10].0), history.place(history.images[11].0)] {
         history.ruin(later);
     }
     history.ruin(at);
-    remove_sidecars(&history.path());
     let genuine: Vec<(u64, u64)> = history.places().into_iter().filter(|(p, _)| *p < history.copying()).collect();
     let opened = Journal::open(&history.path()).expect("open the journal");
     let journal = opened.journal;
@@ -174,10 +173,9 @@ fn behind_a_torn_tail_that_holds_copies_the_journal_goes_on_where_it_ended() {
 #[test]
 fn a_damaged_chunk_is_not_replaced_by_its_copy_and_costs_nothing_behind_it() {
     let history = history();
-    // The sixth write, to sectors 8..16, is rotten; without its sidecar nothing else knows of it.
+    // The sixth write, to sectors 8..16, is rotten; in a segment that is not sealed nothing else knows of it.
     let (lost, _) = history.images[6];
     history.ruin(history.place(lost));
-    remove_sidecars(&history.path());
     let ran = inspect(&["verify", &history.dir(), "--json"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
@@ -195,15 +193,6 @@ fn a_damaged_chunk_is_not_replaced_by_its_copy_and_costs_nothing_behind_it() {
                 let since = history.images.iter().filter(|(p, _)| *p > lost && p <= position).count();
                 assert!(since < 5 || !refused.contains(&0), "seq:{position}: {refused:?}");
             }
-        }
-    }
-}
-
-fn remove_sidecars(journal: &Path) {
-    for entry in std::fs::read_dir(journal.join("segments")).expect("the segments") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|e| e == "heads") {
-            std::fs::remove_file(path).expect("remove the sidecar");
         }
     }
 }
