@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 /// Bytes at a page boundary.
-pub(crate) struct Aligned {
+pub struct Aligned {
     memory: Vec<u8>,
     start: usize,
     len: usize,
@@ -15,21 +15,21 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     /// `len` zero bytes.
-    pub(crate) fn zeroed(len: usize) -> Self {
+    pub fn zeroed(len: usize) -> Self {
         let memory = vec![0u8; len + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         Self { memory, start, len }
     }
 
     /// A copy of some bytes.
-    pub(crate) fn copy_of(bytes: &[u8]) -> Self {
+    pub fn copy_of(bytes: &[u8]) -> Self {
         let mut copy = Self::zeroed(bytes.len());
         copy.copy_from_slice(bytes);
         copy
     }
 
     /// Whether direct I/O takes these bytes as they lie.
-    pub(crate) fn is_aligned(bytes: &[u8]) -> bool {
+    pub fn is_aligned(bytes: &[u8]) -> bool {
         bytes.as_ptr().align_offset(BLOCK_BYTES) == 0
     }
 }

@@ -3,13 +3,18 @@
 //! Owns the two traits and the real body (`real`); the simulated one, which forgets, tears and lies on request,
 //! lives in `tests/kit`. Deliberately knows nothing of what the files hold.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 mod real;
 
+pub use crate::aligned::Aligned;
 pub use real::RealDisk;
+
+/// Most writes of a flight that are under way at once (PROTOCOL R25).
+pub const IN_FLIGHT_MAX: usize = 4;
 
 /// How a file is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +36,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Takes the directory for one writer until the guard is dropped. `ErrorKind::WouldBlock` when another has it.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+
+    /// Waits until no process writes this file any more: what a killed one had under way is on the disk then, or never
+    /// will be. To be asked before anything is read that decides where to go on (PROTOCOL R2).
+    fn wait_for_writers(&self, name: &str) -> io::Result<()>;
 
     /// The names in a folder; `""` is the directory itself.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
@@ -72,9 +81,67 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// `Durable` file they are durable when this returns.
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
+    /// Lets `steps` have several writes under way at once. When this returns none is, whatever `steps` did.
+    fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
+        steps(&mut OneByOne { file: self, begun: 0, done: VecDeque::new() });
+    }
+
     /// Makes content and length durable.
     fn sync(&self) -> io::Result<()>;
 
     /// Cuts or extends the file (with zeros, allocated).
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// Bytes of a write: lent for as long as it may take, or given away.
+#[derive(Debug)]
+pub enum Part<'b> {
+    /// They lie where direct I/O takes them.
+    Lent(&'b [u8]),
+    /// They are the write's own.
+    Own(Aligned),
+}
+
+impl<'b> Part<'b> {
+    /// Bytes as direct I/O takes them: where they lie, if that is aligned, else a copy.
+    pub fn of(bytes: &'b [u8]) -> Self {
+        if Aligned::is_aligned(bytes) { Self::Lent(bytes) } else { Self::Own(Aligned::copy_of(bytes)) }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Writes of one file that are under way at the same time.
+pub trait Flight<'b> {
+    /// Begins to write all of the parts, one behind the other; at most [`IN_FLIGHT_MAX`] may be under way. They reach
+    /// the disk in any order, each durable when it is done.
+    fn begin(&mut self, parts: Vec<Part<'b>>, offset: u64);
+
+    /// Waits until one of them is done: how many had been begun before it, and how it ended. `None`: none is under way.
+    fn wait(&mut self) -> Option<(usize, io::Result<()>)>;
+}
+
+/// A flight that does every write when it begins.
+struct OneByOne<'f, F: DiskFile + ?Sized> {
+    file: &'f F,
+    begun: usize,
+    done: VecDeque<(usize, io::Result<()>)>,
+}
+
+impl<'b, F: DiskFile + ?Sized> Flight<'b> for OneByOne<'_, F> {
+    fn begin(&mut self, parts: Vec<Part<'b>>, offset: u64) {
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
+        self.done.push_back((self.begun, self.file.write_at(&slices, offset)));
+        self.begun += 1;
+    }
+
+    fn wait(&mut self) -> Option<(usize, io::Result<()>)> {
+        self.done.pop_front()
+    }
 }

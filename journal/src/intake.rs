@@ -15,44 +15,71 @@ use record::ids::{Incarnation, JournalId, SplitterId};
 use record::member::{BarrierNote, BookmarkNote};
 use record::op::Op;
 use record::position::Label;
-use record::streams::StreamAt;
+use record::streams::{StreamAt, Streams};
 use std::sync::Arc;
 
-/// Checks chunks in order: those that are to be written, and why the first that is not was refused. Chunks that the
-/// journal has already are left out.
-pub(crate) fn check<'a>(
-    journal: JournalId,
-    state: &State,
+/// A batch of chunks that is being checked, one by one, while those in front are written.
+#[derive(Debug)]
+pub(crate) struct Checking<'c, 'a> {
+    chunks: &'c [(&'a [u8], &'a [u8])],
+    index: usize,
+    /// As they are once all that were let through are in.
+    streams: Streams,
     label: Label,
-    chunks: &[(&'a [u8], &'a [u8])],
-) -> (Vec<Prepared<'a>>, Option<AppendError>) {
-    let mut label = label;
-    let mut streams = *state.sessions.streams();
-    let mut prepared = Vec::with_capacity(chunks.len());
-    for (index, (area, payload)) in chunks.iter().enumerate() {
-        let body = match Body::decode(area, journal) {
-            Ok(body) => body,
-            Err(source) => return (prepared, Some(AppendError::Body { index, source })),
-        };
-        let at = match state.sessions.turn(&body.header, &streams) {
-            Turn::Duplicate => continue,
-            Turn::Next(at) => at,
-            Turn::Fenced { current } => {
-                return (prepared, Some(AppendError::Fenced { session: body.header.session, current }));
-            }
-            Turn::Gap { expected } => {
-                return (prepared, Some(AppendError::Gap { got: body.header.first_seq, expected }));
-            }
-        };
-        if let Err(refused) = check_body(state, at.splitter, index, area, payload, &body) {
-            return (prepared, Some(refused));
-        }
-        streams.set(StreamAt { next: body.next_seq(), ..at });
-        label = body.records.iter().map(|record| record.descriptor.label).fold(label, Label::max);
-        let notes = Notes::collect(&body, |offset, len| slice(payload, offset, len).map(<[u8]>::to_vec));
-        prepared.push(Prepared { area, payload, body: Arc::new(body), notes, streams, label });
+    refused: Option<AppendError>,
+}
+
+impl<'c, 'a> Checking<'c, 'a> {
+    /// Nothing checked yet. `label`: the largest in the journal.
+    pub(crate) fn new(state: &State, label: Label, chunks: &'c [(&'a [u8], &'a [u8])]) -> Self {
+        Self { chunks, index: 0, streams: *state.sessions.streams(), label, refused: None }
     }
-    (prepared, None)
+
+    /// The next chunk that is to be written; those that the journal has already are left out. Ends at the first one
+    /// that is refused.
+    pub(crate) fn next(&mut self, journal: JournalId, state: &State) -> Option<Prepared<'a>> {
+        while self.refused.is_none() {
+            let (area, payload) = *self.chunks.get(self.index)?;
+            match self.check(journal, state, area, payload) {
+                Ok(prepared) => {
+                    self.index += 1;
+                    if prepared.is_some() {
+                        return prepared;
+                    }
+                }
+                Err(refused) => self.refused = Some(refused),
+            }
+        }
+        None
+    }
+
+    /// Why the first chunk that was not let through was refused.
+    pub(crate) fn refused(self) -> Option<AppendError> {
+        self.refused
+    }
+
+    fn check(
+        &mut self,
+        journal: JournalId,
+        state: &State,
+        area: &'a [u8],
+        payload: &'a [u8],
+    ) -> Result<Option<Prepared<'a>>, AppendError> {
+        let index = self.index;
+        let body = Body::decode(area, journal).map_err(|source| AppendError::Body { index, source })?;
+        let at = match state.sessions.turn(&body.header, &self.streams) {
+            Turn::Duplicate => return Ok(None),
+            Turn::Next(at) => at,
+            Turn::Fenced { current } => return Err(AppendError::Fenced { session: body.header.session, current }),
+            Turn::Gap { expected } => return Err(AppendError::Gap { got: body.header.first_seq, expected }),
+        };
+        check_body(state, at.splitter, index, area, payload, &body)?;
+        self.streams.set(StreamAt { next: body.next_seq(), ..at });
+        self.label = body.records.iter().map(|record| record.descriptor.label).fold(self.label, Label::max);
+        let notes = Notes::collect(&body, |offset, len| slice(payload, offset, len).map(<[u8]>::to_vec));
+        let (streams, label) = (self.streams, self.label);
+        Ok(Some(Prepared { area, payload, body: Arc::new(body), notes, streams, label }))
+    }
 }
 
 fn slice(payload: &[u8], offset: u32, len: u32) -> Option<&[u8]> {

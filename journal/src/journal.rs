@@ -10,6 +10,7 @@ mod rolling_back;
 
 pub use making::{Create, Opened};
 
+use crate::chunks::Chunk;
 use crate::error::{AppendError, JournalError, PointError};
 use crate::image::Image;
 use crate::intake;
@@ -196,26 +197,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends sealed chunks of one session, each a header area and a payload area, with as few writes as they fit in.
+    /// Appends sealed chunks of one session, each a header area and a payload area, several of them under way at once.
     /// Those that the journal has already are acknowledged again. When one is refused nothing of it or behind it is
     /// written, but those in front of it may be: ask `watermarks`, or send all of them again.
     pub fn append_many(&self, session: Session, chunks: &[(&[u8], &[u8])]) -> Result<Watermarks, AppendError> {
         let mut tail = lock(&self.tail);
         tail.writable()?;
         self.begin_epoch(&mut tail)?;
-        let (prepared, refused) = {
-            let state = read(&self.reader.core.state);
-            intake::check(self.reader.core.id, &state, tail.mark().label, chunks)
-        };
-        let mut rest = &prepared[..];
-        while !rest.is_empty() {
-            let appended = self.append_prepared(&mut tail, rest)?;
-            rest = &rest[appended..];
-        }
-        if let Some(refused) = refused {
+        let core = &self.reader.core;
+        let mut checking = intake::Checking::new(&read(&core.state), tail.mark().label, chunks);
+        tail.append(&mut || checking.next(core.id, &read(&core.state)), &mut |chunk, notes| {
+            self.take_in(&chunk, notes);
+        })?;
+        if let Some(refused) = checking.refused() {
             return Err(refused);
         }
-        let state = read(&self.reader.core.state);
+        let state = read(&core.state);
         let streams = state.sessions.streams();
         let at = streams.with_session(session).ok_or(AppendError::Fenced { session, current: streams.newest() })?;
         Ok(Self::marks_of(&tail, at))
@@ -250,16 +247,11 @@ impl Journal {
         Ok(Self::all_marks(&tail, &read(&self.reader.core.state)))
     }
 
-    /// Writes as many as fit, and takes them into the state; answers with how many.
-    fn append_prepared(&self, tail: &mut Tail, chunks: &[Prepared<'_>]) -> Result<usize, JournalError> {
-        let appended = tail.append(chunks)?;
-        let count = appended.len();
+    /// Takes a durable chunk into the state.
+    fn take_in(&self, chunk: &Chunk, notes: &Notes) {
         let mut state = write(&self.reader.core.state);
-        for (chunk, prepared) in appended.into_iter().zip(chunks) {
-            state.apply(&chunk, &prepared.notes);
-        }
+        state.apply(chunk, notes);
         state.tend_index();
-        Ok(count)
     }
 
     /// Appends records of the journal's own stream as one chunk; answers with the position of the first. `streams`
@@ -295,7 +287,8 @@ impl Journal {
             streams: *streams.unwrap_or(&mark.streams),
             label,
         };
-        self.append_prepared(tail, &[prepared])?;
+        let mut prepared = Some(prepared);
+        tail.append(&mut || prepared.take(), &mut |chunk, notes| self.take_in(&chunk, notes))?;
         Ok(mark.next_position)
     }
 

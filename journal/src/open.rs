@@ -166,6 +166,24 @@ impl Found {
     }
 }
 
+/// Waits until nothing of a killed process's is under way to where recovery looks first: a newer segment is made only
+/// when everything in the one before is durable, so it can only be the newest.
+pub(crate) fn wait_for_writers(disk: &dyn Disk) -> Result<(), JournalError> {
+    let failed = |doing: String, source| JournalError::Io { journal: disk.describe(), doing, source };
+    let names = match disk.list(SEGMENTS) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed("list segments".into(), source)),
+    };
+    let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
+    numbers.sort_unstable();
+    for number in numbers.iter().rev().take(2) {
+        let waited = disk.wait_for_writers(&number.file());
+        waited.map_err(|source| failed(format!("wait for writers of segment {number}"), source))?;
+    }
+    Ok(())
+}
+
 /// Removes what a crash left unfinished.
 pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), JournalError> {
     for folder in ["", SEGMENTS, RESTORE] {

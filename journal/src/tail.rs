@@ -1,15 +1,16 @@
 //! The tail: where the next chunk goes.
 //!
 //! Owns the one place that writes chunks. A chunk is its journal header, the body's header area and its payload, all
-//! multiples of 4 KiB; what is appended together leaves in one vectored write that is durable when it returns. A
-//! segment that is full gets its footer, for which room was kept. A crash leaves behind, in front of the tail, whole chunks; at
-//! the tail, any part of what the last write was; behind it, zeros or chunks of an earlier life that no longer chain.
+//! multiples of 4 KiB, and one write (`flight.rs`). A segment that is full gets its footer, for which room was kept.
+//! A crash leaves behind, in front of the tail, whole chunks; at the tail, any part of what was under way; behind it,
+//! zeros or chunks of an earlier life that no longer chain.
 //!
 //! After a failed write nobody knows what the disk holds at the tail: it is poisoned, says so, and takes no more.
 //! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
 
+mod flight;
+
 use crate::aligned::Aligned;
-use crate::chunks::Chunk;
 use crate::device::{Access, Disk, DiskFile};
 use crate::error::JournalError;
 use crate::footer;
@@ -21,8 +22,7 @@ use crate::superblock::SuperblockFile;
 use record::chunk::Body;
 use record::fault::{Bug, bug};
 use record::geometry::BLOCK_BYTES;
-use record::header::{ChunkHeader, HEADER_BYTES};
-use record::op::Op;
+use record::header::HEADER_BYTES;
 use record::position::{ChunkNumber, Label, Session, StreamSeq};
 use record::streams::Streams;
 use std::io::{self, ErrorKind, IoSlice};
@@ -136,110 +136,6 @@ impl Tail {
         self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
         self.active = Some(Active { number: place.segment, file, bytes, at: place.offset, footer });
         Ok(())
-    }
-
-    // ---- appending
-
-    /// Appends as many of the chunks as the active segment takes, at least one, in one write; makes a new segment
-    /// first when it takes none. What is answered is durable.
-    pub(crate) fn append(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
-        self.writable()?;
-        let Some(first) = chunks.first() else { return Ok(Vec::new()) };
-        if self.fitting(chunks) == 0 {
-            self.roll(first)?;
-        }
-        let count = self.fitting(chunks).max(1);
-        self.write(&chunks[..count])
-    }
-
-    /// How many of the chunks the active segment takes, and its footer with them.
-    fn fitting(&self, chunks: &[Prepared<'_>]) -> usize {
-        let Some(active) = &self.active else { return 0 };
-        let mut end = active.at;
-        let mut footer = active.footer.bytes_now();
-        let fitting = chunks.iter().take_while(|chunk| {
-            end += chunk.disk_bytes();
-            footer += footer::bytes_more(&chunk.body);
-            end + footer <= active.bytes
-        });
-        fitting.count()
-    }
-
-    fn write(&mut self, chunks: &[Prepared<'_>]) -> Result<Vec<Chunk>, JournalError> {
-        let Some(active) = &self.active else { return Ok(Vec::new()) };
-        let (number, start) = (active.number, active.at);
-        let committed = self.mark.last_chunk();
-        let mut mark = self.mark;
-        let mut headers = Aligned::zeroed(chunks.len() * HEADER_BYTES);
-        let mut appended = Vec::with_capacity(chunks.len());
-        let mut at = start;
-        let mut crcs = Vec::with_capacity(chunks.len());
-        for (chunk, block) in chunks.iter().zip(headers.chunks_exact_mut(HEADER_BYTES)) {
-            let header = ChunkHeader {
-                journal: self.superblock.current().journal,
-                epoch: mark.epoch,
-                number: mark.next_chunk,
-                first_position: mark.next_position,
-                next_position: mark.next_position.plus(u64::from(chunk.body.header.records)),
-                committed: if bug(Bug::DropCommittedMark) { ChunkNumber::new(0) } else { committed },
-                previous: mark.previous,
-                body_header_len: chunk.body.header.header_len,
-                payload_len: chunk.body.header.payload_len,
-                body_digest: chunk.body.digest,
-                streams: chunk.streams,
-                label: chunk.label,
-                offset: at,
-                segment: number.get(),
-            };
-            let (bytes, crc) = header.encode();
-            block.copy_from_slice(&bytes);
-            mark = TailMark {
-                next_chunk: header.number.next(),
-                next_position: header.next_position,
-                previous: crc,
-                streams: header.streams,
-                label: header.label,
-                ..mark
-            };
-            crcs.push(crc);
-            appended.push(Chunk { place: Place { segment: number, offset: at }, header, body: chunk.body.clone() });
-            at += header.disk_bytes();
-        }
-        let areas: Vec<Laid<'_>> =
-            chunks.iter().flat_map(|chunk| [Laid::of(chunk.area), Laid::of(chunk.payload)]).collect();
-        let mut slices = Vec::with_capacity(chunks.len() * 3);
-        for (block, body) in headers.chunks_exact(HEADER_BYTES).zip(areas.chunks_exact(2)) {
-            slices.push(IoSlice::new(block));
-            slices.extend(body.iter().map(|laid| IoSlice::new(laid.bytes())).filter(|slice| !slice.is_empty()));
-        }
-        if let Err(error) = active.file.write_at(&slices, start) {
-            return Err(
-                self.poison(&format!("write {} bytes to segment {number} at offset {start}: {error}", at - start))
-            );
-        }
-        for ((chunk, crc), prepared) in appended.iter().zip(crcs).zip(chunks) {
-            if let Some(active) = &mut self.active {
-                active.footer.push(&footer::Entry {
-                    offset: chunk.place.offset,
-                    header: chunk.header,
-                    crc,
-                    body: chunk.body.clone(),
-                    notes: prepared.notes.clone(),
-                });
-            }
-            let only_commits = chunk.body.records.iter().all(|record| record.descriptor.op == Op::Commit);
-            if !only_commits {
-                self.worth_naming = chunk.header.number;
-            }
-        }
-        // Durable now, and so is what each of them says of the chunks in front of all of them.
-        self.committed = committed;
-        self.committed_streams = self.mark.streams;
-        self.mark = mark;
-        if let Some(active) = &mut self.active {
-            active.at = at;
-        }
-        Ok(appended)
     }
 
     // ---- segments
@@ -386,8 +282,15 @@ impl Tail {
         })
     }
 
-    /// Closes cleanly. No more records are taken, whatever comes out.
+    /// Closes cleanly. No more records are taken, whatever comes out, and the next one to open the journal need not
+    /// wait for anything of ours.
     pub(crate) fn close(&mut self) -> Result<(), JournalError> {
+        let closed = self.close_marked();
+        self.sealed_bytes += self.active.take().map_or(0, |active| active.bytes);
+        closed
+    }
+
+    fn close_marked(&mut self) -> Result<(), JournalError> {
         self.writable()?;
         self.closed = true;
         if self.beginning.is_some() {
@@ -401,24 +304,5 @@ impl Tail {
             superblock.mark = mark;
         });
         stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
-    }
-}
-
-/// Bytes as direct I/O takes them: where they lie, if that is aligned, else a copy.
-enum Laid<'a> {
-    There(&'a [u8]),
-    Copied(Aligned),
-}
-
-impl<'a> Laid<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        if Aligned::is_aligned(bytes) { Self::There(bytes) } else { Self::Copied(Aligned::copy_of(bytes)) }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::There(bytes) => bytes,
-            Self::Copied(copy) => copy,
-        }
     }
 }

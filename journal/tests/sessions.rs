@@ -272,6 +272,54 @@ fn a_failed_write_poisons_the_tail_says_so_and_everything_stays_readable() {
 }
 
 #[test]
+fn of_chunks_under_way_together_those_in_front_of_a_failed_one_count_and_none_behind_it() {
+    let mut holes = 0;
+    let mut kept = [0; 7];
+    for round in 0..40u64 {
+        let mut group = Group::new(&[40]);
+        let volume = group.volumes[0].number;
+        // Another order of completion each time.
+        for _ in 0..round {
+            group.write(volume, extent(0, 1));
+            assert!(group.send());
+        }
+        group.journal.commit_idle().expect("commit");
+        group.catch_up();
+        let before = group.head();
+        for i in 0..6 {
+            group.write(volume, extent(i, 3));
+            group.seal();
+        }
+        group.disk.fail("00000001.seg", On::Write, ErrorKind::Other, 1);
+        assert!(!group.send());
+        let acknowledged = group.head();
+        kept[usize::try_from(acknowledged.get() - before.get()).expect("few")] += 1;
+        group.check_all(at(1));
+        assert!(group.journal.status().poisoned.is_some());
+        for power_cut in [true, false] {
+            let disk = if power_cut { group.disk.power_cut(&mut kit::Rng::new(round)) } else { group.disk.killed() };
+            let (mut again, report) = Group::open(disk, group.volumes.clone()).expect("open");
+            assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+            assert_eq!(report.recovered, acknowledged, "nothing behind a hole counts, whether it is there or not");
+            holes += u64::from(report.cut.is_some());
+            again.reference = group.reference.clone();
+            again.catch_up();
+            // What was not acknowledged comes again, and what lay behind the hole never does.
+            (again.session, again.laying, again.outbox) = (group.session, group.laying.clone(), group.outbox.clone());
+            assert!(again.send());
+            again.check_all(at(1));
+            let (mut last, report) = Group::open(again.disk.killed(), again.volumes.clone()).expect("open");
+            assert!(report.damage.is_empty() && report.recovered == again.head());
+            last.reference = again.reference.clone();
+            last.catch_up();
+            last.check_all(at(1));
+        }
+    }
+    assert!(holes > 10, "chunks behind a hole were there in {holes} cases");
+    assert!(kept[..4].iter().all(|n| *n > 0), "chunks acknowledged in front of the failed one: {kept:?}");
+}
+
+#[test]
 fn a_footer_that_cannot_be_written_does_not_stop_the_journal_and_is_told() {
     // With a footer of an earlier close in its place, which knows nothing of what came since, and with none.
     for stale in [true, false] {

@@ -1,11 +1,13 @@
 //! The real disk: a directory, through the system calls.
 //!
 //! Owns flags and fall-backs: `O_DIRECT` where the file system takes it, the page cache with `O_DSYNC` where not.
-//! The lock is `flock` on the directory. All I/O of this crate is synchronous system calls, so a killed process
-//! gives up its file descriptors, and with them the lock, only after its last write has left the kernel's hands:
-//! a successor that holds the lock cannot be overtaken by a dead one's write (PROTOCOL R2).
+//! The lock is `flock` on the directory. That alone does not keep a dead process's writes away: what it had in its
+//! ring may be under way when its file descriptors are closed. So a file that a ring writes is locked by the very open
+//! file that is written through, which the kernel lets go of only when the last write is done, and a successor waits
+//! for that (PROTOCOL R2). Everything else is synchronous system calls, which end before the process does.
 
-use super::{Access, Disk, DiskFile};
+use super::{Access, Disk, DiskFile, Flight};
+use crate::lock::lock;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use nix::sys::uio::pwritev;
 use record::geometry::BLOCK_BYTES;
@@ -13,7 +15,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+#[expect(unsafe_code, reason = "the kernel reads memory while a write is under way")]
+mod ring;
+
+use ring::Ring;
 
 /// Most slices that one system call takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
@@ -22,12 +30,14 @@ const SLICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// What its files are written through when several writes are to be under way; made when it is first needed.
+    ring: Arc<Mutex<Ring>>,
 }
 
 impl RealDisk {
     /// The directory at `root`, which must exist by the time it is used.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), ring: Arc::default() }
     }
 
     /// The directory.
@@ -37,6 +47,10 @@ impl RealDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+
+    fn file(&self, file: File) -> RealFile {
+        RealFile { file, ring: self.ring.clone(), locked: AtomicBool::new(false) }
     }
 }
 
@@ -51,6 +65,11 @@ impl Disk for RealDisk {
             Ok(lock) => Ok(Box::new(lock)),
             Err((_, errno)) => Err(errno.into()),
         }
+    }
+
+    fn wait_for_writers(&self, name: &str) -> io::Result<()> {
+        // The lock goes with the file.
+        File::open(self.path(name))?.lock()
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -77,7 +96,7 @@ impl Disk for RealDisk {
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Arc::new(RealFile { file })),
+            Ok(file) => Ok(Arc::new(self.file(file))),
             Err(error) => {
                 // Nothing half made stays behind; that it cannot be removed changes nothing for the caller.
                 let _ = fs::remove_file(&path);
@@ -93,7 +112,7 @@ impl Disk for RealDisk {
             Access::Durable | Access::Buffered => true,
         });
         let file = open_as(&self.path(name), &mut options, access)?;
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(self.file(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -159,6 +178,20 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    ring: Arc<Mutex<Ring>>,
+    /// Whether this open file holds the lock on what it writes.
+    locked: AtomicBool,
+}
+
+impl RealFile {
+    /// Nobody else writes the file through a ring, now and until the last write through this one is done.
+    fn lock_for_flight(&self) -> io::Result<()> {
+        if !self.locked.load(Ordering::Relaxed) {
+            self.file.try_lock()?;
+            self.locked.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 impl DiskFile for RealFile {
@@ -203,6 +236,11 @@ impl DiskFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
+        let refused = self.lock_for_flight().err();
+        lock(&self.ring).fly(self, &self.file, refused, steps);
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -136,6 +136,7 @@ impl Journal {
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<Opened, JournalError> {
         let guard = take(disk.as_ref())?;
         let io = |doing: &str, source| JournalError::Io { journal: disk.describe(), doing: doing.into(), source };
+        open::wait_for_writers(disk.as_ref())?;
         let mut found = open::find(&disk, true)?;
         open::remove_unfinished(disk.as_ref())?;
         if !bug(Bug::RecoveryUnsynced) {

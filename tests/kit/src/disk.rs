@@ -2,11 +2,12 @@
 //!
 //! Every file has durable content and the writes since; every folder has durable names and the changes since. A power
 //! cut keeps, of writes that were not synced, any subset of their 512-byte sectors, and of name changes any prefix.
-//! A killed process leaves all of it, still unsynced. `stop_after` ends the world in the middle of the n-th step.
+//! A killed process leaves all of it, still unsynced. `stop_after` ends the world in the middle of the n-th step. Of
+//! several writes under way any is done next, and when the world ends any part of each may be there.
 
 use crate::pages::Pages;
 use crate::rng::Rng;
-use journal::device::{Access, Disk, DiskFile};
+use journal::device::{Access, Disk, DiskFile, Flight, IN_FLIGHT_MAX, Part};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -376,6 +377,12 @@ impl Disk for SimDisk {
         Ok(Box::new(Lock(self.world.clone())))
     }
 
+    fn wait_for_writers(&self, name: &str) -> io::Result<()> {
+        // What a killed process had under way has happened by then, or never will: it is a step like any other.
+        let world = self.world();
+        if world.names.contains_key(name) { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
+    }
+
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let world = self.world();
         if !folder.is_empty() && !world.folders.contains(folder) {
@@ -503,22 +510,13 @@ impl DiskFile for SimFile {
         for slice in slices {
             self.check_alignment(slice.as_ptr(), offset, slice.len());
         }
-        assert!(self.access != Access::Read, "{} is open for reading", self.name);
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-        let mut world = self.world();
-        let stops = world.step()?;
-        world.fault(&self.name, On::Write)?;
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let growth = (at + bytes.len()).saturating_sub(world.files[self.file].bytes.len());
-        world.room_for(growth as u64)?;
-        if stops {
-            // Part of it reaches the disk, by whole sectors from the front; a power cut takes any subset of those.
-            let sectors = bytes.len().div_ceil(SECTOR) as u64 + 1;
-            let kept = usize::try_from(world.tear % sectors).unwrap_or(0) * SECTOR;
-            bytes.truncate(kept);
-        }
-        world.files[self.file].write(at, &bytes, self.access == Access::Durable && !stops);
-        if stops { Err(stopped()) } else { Ok(()) }
+        self.write(slices.iter().flat_map(|slice| slice.iter().copied()).collect(), offset, &[])
+    }
+
+    fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
+        let mut flight = SimFlight { file: self, begun: 0, under_way: Vec::new() };
+        steps(&mut flight);
+        while flight.wait().is_some() {}
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -538,5 +536,76 @@ impl DiskFile for SimFile {
         let len = usize::try_from(bytes).unwrap_or(usize::MAX);
         world.files[self.file].set_len(len);
         if stops { Err(stopped()) } else { Ok(()) }
+    }
+}
+
+impl SimFile {
+    /// One write. When the world ends in it, any of `beside` may be there in part too.
+    fn write(&self, mut bytes: Vec<u8>, offset: u64, beside: &[Under]) -> io::Result<()> {
+        assert!(self.access != Access::Read, "{} is open for reading", self.name);
+        let mut world = self.world();
+        let stops = world.step()?;
+        world.fault(&self.name, On::Write)?;
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let growth = (at + bytes.len()).saturating_sub(world.files[self.file].bytes.len());
+        world.room_for(growth as u64)?;
+        if stops {
+            // Part of it reaches the disk, by whole sectors from the front; a power cut takes any subset of those.
+            let sectors = bytes.len().div_ceil(SECTOR) as u64 + 1;
+            let kept = usize::try_from(world.tear % sectors).unwrap_or(0) * SECTOR;
+            bytes.truncate(kept);
+        }
+        world.files[self.file].write(at, &bytes, self.access == Access::Durable && !stops);
+        if !stops {
+            return Ok(());
+        }
+        let mut rng = Rng::new(world.tear);
+        for other in beside {
+            let at = usize::try_from(other.offset).unwrap_or(usize::MAX);
+            let mood = rng.below(3);
+            for (n, sector) in other.bytes.chunks(SECTOR).enumerate() {
+                if mood == 0 || (mood == 1 && rng.one_in(2)) {
+                    world.files[self.file].write(at + n * SECTOR, sector, false);
+                }
+            }
+        }
+        Err(stopped())
+    }
+}
+
+/// A write under way.
+struct Under {
+    ticket: usize,
+    bytes: Vec<u8>,
+    offset: u64,
+}
+
+struct SimFlight<'f> {
+    file: &'f SimFile,
+    begun: usize,
+    under_way: Vec<Under>,
+}
+
+impl<'b> Flight<'b> for SimFlight<'_> {
+    fn begin(&mut self, parts: Vec<Part<'b>>, offset: u64) {
+        for part in &parts {
+            self.file.check_alignment(part.bytes().as_ptr(), offset, part.bytes().len());
+        }
+        assert!(self.under_way.len() < IN_FLIGHT_MAX, "at most {IN_FLIGHT_MAX} writes are under way");
+        let bytes = parts.iter().flat_map(|part| part.bytes().iter().copied()).collect();
+        self.under_way.push(Under { ticket: self.begun, bytes, offset });
+        self.begun += 1;
+    }
+
+    fn wait(&mut self) -> Option<(usize, io::Result<()>)> {
+        if self.under_way.is_empty() {
+            return None;
+        }
+        // Any of them is the next one to be done, the same one whenever a history is played again.
+        let steps = self.file.world().steps;
+        let next = Rng::new(steps).index(self.under_way.len());
+        let Under { ticket, bytes, offset } = self.under_way.remove(next);
+        let outcome = self.file.write(bytes, offset, &self.under_way);
+        Some((ticket, outcome))
     }
 }

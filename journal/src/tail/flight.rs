@@ -1,0 +1,171 @@
+//! Chunks on their way to the disk: up to four at once, acknowledged in order.
+//!
+//! Owns the way of a chunk from prepared to durable. Each is one write of its own; they reach the disk in any order, so
+//! a chunk counts only when all in front of it are durable too (PROTOCOL R25). While the disk is busy the next chunk is
+//! prepared. A header says of the others only what was durable when it was built. What a crash leaves of those under
+//! way may have holes: recovery ends at the first (`recovery.rs`), and the chunks behind it never chain again.
+//!
+//! When a write fails, those under way are waited for, what is durable in front of it counts, and the tail is poisoned:
+//! nothing behind it is acknowledged, whether it reached the disk or not.
+
+use super::{Prepared, Tail};
+use crate::aligned::Aligned;
+use crate::chunks::Chunk;
+use crate::device::{Flight, IN_FLIGHT_MAX, Part};
+use crate::error::JournalError;
+use crate::footer;
+use crate::mark::TailMark;
+use crate::notes::Notes;
+use crate::place::Place;
+use record::fault::{Bug, bug};
+use record::header::ChunkHeader;
+use record::op::Op;
+use record::position::ChunkNumber;
+use record::streams::Streams;
+use std::collections::VecDeque;
+use std::io;
+
+/// Where chunks come from: the next one, checked, when there is room for it.
+pub(crate) type Source<'s, 'b> = &'s mut dyn FnMut() -> Option<Prepared<'b>>;
+/// Who is told of each chunk that is durable, in order.
+pub(crate) type Landed<'s> = &'s mut dyn FnMut(Chunk, &Notes);
+
+/// A chunk that has been written, or is being.
+struct Flying {
+    chunk: Chunk,
+    notes: Notes,
+    /// The tail behind it.
+    behind: TailMark,
+    /// What it names committed, and the streams there.
+    named: (ChunkNumber, Streams),
+    outcome: Option<io::Result<()>>,
+}
+
+impl Tail {
+    /// Appends all that the source gives; makes segments as they are needed. An error: what was told of is durable,
+    /// the rest is not acknowledged.
+    pub(crate) fn append(&mut self, source: Source<'_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
+        self.writable()?;
+        let mut next = source();
+        while let Some(first) = next.take() {
+            if !self.fits(&first) {
+                self.roll(&first)?;
+            }
+            next = self.fly(first, source, landed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the active segment takes a chunk, and its footer with it.
+    fn fits(&self, chunk: &Prepared<'_>) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            let footer = active.footer.bytes_now() + footer::bytes_more(&chunk.body);
+            active.at + chunk.disk_bytes() + footer <= active.bytes
+        })
+    }
+
+    /// Appends to the active segment, which takes `first`; answers with the first one that it does not take.
+    fn fly<'b>(
+        &mut self,
+        first: Prepared<'b>,
+        source: Source<'_, 'b>,
+        landed: Landed<'_>,
+    ) -> Result<Option<Prepared<'b>>, JournalError> {
+        let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(Some(first)) };
+        let mut ahead = self.mark;
+        let mut next = Some(first);
+        let mut flying: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
+        // How many have landed, so that the front's number in the flight is known.
+        let mut gone = 0;
+        let mut failure = None;
+        file.fly(&mut |flight| {
+            loop {
+                while failure.is_none()
+                    && flying.len() < IN_FLIGHT_MAX
+                    && let Some(chunk) = next.take_if(|chunk| self.fits(chunk))
+                {
+                    flying.push_back(self.begin(flight, chunk, &mut ahead));
+                    next = source();
+                }
+                let Some((n, outcome)) = flight.wait() else { break };
+                if let Some(flown) = n.checked_sub(gone).and_then(|n| flying.get_mut(n)) {
+                    flown.outcome = Some(outcome);
+                }
+                while failure.is_none() && flying.front().is_some_and(|flown| flown.outcome.is_some()) {
+                    let Some(flown) = flying.pop_front() else { break };
+                    gone += 1;
+                    if let Some(Err(error)) = flown.outcome {
+                        failure = Some((flown.chunk, error));
+                    } else {
+                        self.landed(&flown);
+                        landed(flown.chunk, &flown.notes);
+                    }
+                }
+            }
+        });
+        match failure {
+            Some((Chunk { place, header, .. }, error)) => Err(self.poison(&format!(
+                "write {} bytes to segment {} at offset {}: {error}",
+                header.disk_bytes(),
+                place.segment,
+                place.offset
+            ))),
+            None => Ok(next),
+        }
+    }
+
+    /// Gives a chunk its number and its place behind all others, and begins to write it.
+    fn begin<'b>(&mut self, flight: &mut dyn Flight<'b>, chunk: Prepared<'b>, ahead: &mut TailMark) -> Flying {
+        let Prepared { area, payload, body, notes, streams, label } = chunk;
+        let (segment, offset) = self.active.as_ref().map_or((self.newest, 0), |active| (active.number, active.at));
+        let committed = self.mark.last_chunk();
+        let header = ChunkHeader {
+            journal: self.superblock.current().journal,
+            epoch: ahead.epoch,
+            number: ahead.next_chunk,
+            first_position: ahead.next_position,
+            next_position: ahead.next_position.plus(u64::from(body.header.records)),
+            committed: if bug(Bug::DropCommittedMark) { ChunkNumber::new(0) } else { committed },
+            previous: ahead.previous,
+            body_header_len: body.header.header_len,
+            payload_len: body.header.payload_len,
+            body_digest: body.digest,
+            streams,
+            label,
+            offset,
+            segment: segment.get(),
+        };
+        let (bytes, crc) = header.encode();
+        let mut parts = vec![Part::Own(Aligned::copy_of(&bytes)), Part::of(area)];
+        if !payload.is_empty() {
+            parts.push(Part::of(payload));
+        }
+        flight.begin(parts, offset);
+        *ahead = TailMark {
+            next_chunk: header.number.next(),
+            next_position: header.next_position,
+            previous: crc,
+            streams,
+            label,
+            ..*ahead
+        };
+        if let Some(active) = &mut self.active {
+            active.footer.push(&footer::Entry { offset, header, crc, body: body.clone(), notes: notes.clone() });
+            active.at += header.disk_bytes();
+        }
+        let chunk = Chunk { place: Place { segment, offset }, header, body };
+        Flying { chunk, notes, behind: *ahead, named: (committed, self.mark.streams), outcome: None }
+    }
+
+    /// A chunk is durable, and all in front of it are.
+    fn landed(&mut self, flown: &Flying) {
+        let Flying { chunk, behind, named, .. } = flown;
+        let only_commits = chunk.body.records.iter().all(|record| record.descriptor.op == Op::Commit);
+        if !only_commits {
+            self.worth_naming = chunk.header.number;
+        }
+        // What it says of the chunks in front of it is durable now.
+        (self.committed, self.committed_streams) = *named;
+        self.mark = *behind;
+    }
+}
