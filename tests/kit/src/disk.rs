@@ -13,6 +13,11 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod moments;
+
+pub use moments::Moment;
+use moments::Moments;
+
 /// The unit in which writes tear.
 const SECTOR: usize = 512;
 
@@ -41,6 +46,8 @@ struct World {
     faults: Vec<Fault>,
     /// Bytes that all files together may have.
     capacity: Option<u64>,
+    /// Every moment since a test wanted them.
+    moments: Option<Box<Moments>>,
 }
 
 #[derive(Clone)]
@@ -410,7 +417,9 @@ impl Disk for SimDisk {
         if stops {
             return Err(stopped());
         }
+        world.moment(file, &[]);
         world.files[file].set_len(usize::try_from(bytes).unwrap_or(usize::MAX));
+        world.moment(file, &[]);
         Ok(Arc::new(SimFile { world: self.world.clone(), name: name.to_string(), file, access }))
     }
 
@@ -430,6 +439,7 @@ impl Disk for SimDisk {
         }
         // One change of the directory, as a journaling file system makes it: both names or neither.
         world.change_name(to, Some(file), Some(from));
+        world.moment(file, &[]);
         if stops { Err(stopped()) } else { Ok(()) }
     }
 
@@ -440,6 +450,7 @@ impl Disk for SimDisk {
             return Err(ErrorKind::NotFound.into());
         }
         world.change_name(name, None, None);
+        world.moment(0, &[]);
         if stops { Err(stopped()) } else { Ok(()) }
     }
 
@@ -459,6 +470,7 @@ impl Disk for SimDisk {
             change.apply(&mut names);
         }
         world.durable_names = names;
+        world.moment(0, &[]);
         Ok(())
     }
 }
@@ -510,7 +522,11 @@ impl DiskFile for SimFile {
         for slice in slices {
             self.check_alignment(slice.as_ptr(), offset, slice.len());
         }
-        self.write(slices.iter().flat_map(|slice| slice.iter().copied()).collect(), offset, &[])
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let one = [Under { ticket: 0, bytes, offset }];
+        self.world().moment(self.file, &one);
+        let [Under { bytes, .. }] = one;
+        self.write(bytes, offset, &[])
     }
 
     fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
@@ -527,6 +543,7 @@ impl DiskFile for SimFile {
         }
         world.fault(&self.name, On::Sync)?;
         world.files[self.file].sync();
+        world.moment(self.file, &[]);
         Ok(())
     }
 
@@ -535,6 +552,7 @@ impl DiskFile for SimFile {
         let stops = world.step()?;
         let len = usize::try_from(bytes).unwrap_or(usize::MAX);
         world.files[self.file].set_len(len);
+        world.moment(self.file, &[]);
         if stops { Err(stopped()) } else { Ok(()) }
     }
 }
@@ -557,6 +575,7 @@ impl SimFile {
         }
         world.files[self.file].write(at, &bytes, self.access == Access::Durable && !stops);
         if !stops {
+            world.moment(self.file, beside);
             return Ok(());
         }
         let mut rng = Rng::new(world.tear);
@@ -594,6 +613,7 @@ impl<'b> Flight<'b> for SimFlight<'_> {
         assert!(self.under_way.len() < IN_FLIGHT_MAX, "at most {IN_FLIGHT_MAX} writes are under way");
         let bytes = parts.iter().flat_map(|part| part.bytes().iter().copied()).collect();
         self.under_way.push(Under { ticket: self.begun, bytes, offset });
+        self.file.world().moment(self.file.file, &self.under_way);
         self.begun += 1;
     }
 
