@@ -40,6 +40,11 @@ impl Path {
         Self(stretches)
     }
 
+    /// The path of a position where nothing was ever rolled back.
+    pub fn straight(at: Position) -> Self {
+        Self::of(&[], Position::ORIGIN, at)
+    }
+
     /// Every position there will ever be, on one line.
     pub(crate) fn endless() -> Self {
         Self(vec![(Position::FIRST, Position::new(u64::MAX))])

@@ -97,6 +97,8 @@ impl State {
         );
         let session = chunk.body.header.session;
         self.index.behind_mut().chunk(chunk.place, chunk.header.first_position, chunk.body.digest);
+        let places = chunk.body.records.iter().map(|record| &record.descriptor);
+        self.index.expect(&places.filter_map(|of| Some((of.volume, of.extent?.start()))));
         for (place, record) in chunk.body.records.iter().enumerate() {
             let event = Event::of(record, notes.of(place));
             let speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };

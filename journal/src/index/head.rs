@@ -84,6 +84,19 @@ impl HeadMap {
         }
     }
 
+    /// Reads what a change at a sector will need: memory is slow, and waits for many places at once as long as for one.
+    /// `depth` as `Region::touch` has it: each needs what the one before it read.
+    pub(crate) fn touch(&self, sector: u64, depth: u8) -> usize {
+        let block = sector / BLOCK_SECTORS;
+        match self.tracts.get(index(block / TRACT_BLOCKS)) {
+            None | Some(Tract::Uniform(_)) => 0,
+            Some(Tract::Detailed(detail)) => {
+                let into = index(block % TRACT_BLOCKS);
+                detail.regions[into / REGION_BLOCKS].touch(into % REGION_BLOCKS, depth)
+            }
+        }
+    }
+
     fn put(&mut self, extent: Extent, stamp: Stamp) {
         let (start, end) = (extent.start().index(), extent.end().min(TRACTS_MAX * TRACT_BLOCKS * BLOCK_SECTORS));
         if start >= end {

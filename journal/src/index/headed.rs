@@ -10,7 +10,7 @@ use crate::path::Path;
 use record::geometry::{Extent, Sector};
 use record::ids::Incarnation;
 use record::position::Position;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Most questions to the index behind for one answer.
 const ASKED_MAX: u32 = 4;
@@ -19,7 +19,9 @@ const ASKED_MAX: u32 = 4;
 #[derive(Debug, Default)]
 pub struct HeadedIndex<I> {
     behind: I,
-    volumes: HashMap<Incarnation, Live>,
+    volumes: BTreeMap<Incarnation, Live>,
+    /// Of what `expect` read.
+    touched: usize,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Live {
 impl<I> HeadedIndex<I> {
     /// In front of an index without a record.
     pub fn of(behind: I) -> Self {
-        Self { behind, volumes: HashMap::new() }
+        Self { behind, volumes: BTreeMap::new(), touched: 0 }
     }
 
     /// The index behind.
@@ -55,6 +57,24 @@ impl<I> HeadedIndex<I> {
     /// the block's sectors have several.
     pub fn newest(&self, volume: Incarnation, sector: Sector) -> Option<(Position, Home)> {
         self.volumes.get(&volume)?.map.block(sector.index())
+    }
+
+    /// These records come next: what inserting them will need of memory is asked for at once. Changes nothing.
+    pub fn expect(&mut self, records: &(impl Iterator<Item = (Incarnation, Sector)> + Clone)) {
+        for depth in 0..3 {
+            let mut live: Option<(Incarnation, &Live)> = None;
+            let mut read = 0_usize;
+            for (volume, sector) in records.clone() {
+                if live.is_none_or(|(of, _)| of != volume) {
+                    live = self.volumes.get(&volume).map(|live| (volume, live));
+                }
+                if let Some((_, live)) = live {
+                    read = read.wrapping_add(live.map.touch(sector.index(), depth));
+                }
+            }
+            // Kept, so that the reads are done.
+            self.touched = read;
+        }
     }
 
     /// Bytes that the head maps have on the heap, those of blocks with several versions left out.

@@ -14,6 +14,7 @@ use super::run::bytes::RunWriter;
 use super::run::merge::{Cursor, MemoryCursor, Merge};
 use super::run::{Building, Groups, Log, RunData, RunId, SPAN_MAX};
 use super::{Answer, Answered, Content, Index, normalise};
+use crate::device::RealDisk;
 use crate::path::Path;
 use crate::place::Place;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use catalog::FAN_OUT;
 use catalog::{Catalog, Home, Run, Span};
 use record::checksum::crc32c;
 use record::geometry::Extent;
-use record::ids::Incarnation;
+use record::ids::{Incarnation, JournalId};
 use record::position::Position;
 use std::io;
 use std::sync::Arc;
@@ -81,8 +82,13 @@ impl RunIndex {
         Self { shelf: Some(Arc::new(shelf)), ..Self::default() }
     }
 
+    /// With runs in files of a journal's directory, for its one writer.
+    pub fn in_directory(directory: &std::path::Path, journal: JournalId) -> Self {
+        Self::on(Shelf::new(Arc::new(RealDisk::new(directory)), journal, true))
+    }
+
     /// A chunk begins here; its first record has this position, its body this digest.
-    pub(crate) fn chunk(&mut self, place: Place, first: Position, digest: u32) {
+    pub fn chunk(&mut self, place: Place, first: Position, digest: u32) {
         let other = self.span.is_some_and(|span| span.at.segment != place.segment);
         let full = self.log.as_ref().is_some_and(|log| log.entries.len() >= RUN_ENTRIES);
         let far = self.log.as_ref().is_some_and(|log| first.get() - log.first.get() >= SPAN_MAX / 2);
@@ -146,7 +152,7 @@ impl RunIndex {
     // ---- tending
 
     /// Writes what is to be written and merges a bit. Never fails: what cannot be written stays in memory.
-    pub(crate) fn tend(&mut self) {
+    pub fn tend(&mut self) {
         let budget = std::mem::take(&mut self.came) * MERGED_FOR_EACH + MERGED_AT_LEAST;
         if self.rest > 0 {
             self.rest -= 1;

@@ -3,17 +3,19 @@
 //! Owns the packing. A region that is not uniform is one allocation:
 //!
 //! ```text
-//! 0 stamp of all other blocks 6   6 two bytes of zeros   8 which blocks have a stamp of their own, 512 bits   72 their stamps, 6 bytes each
+//! 0 stamp of all other blocks 6    8 for each word behind, how many bits those before it have, 8 x 2
+//! 24 which blocks have a stamp of their own, 8 words of 64 bits    88 their stamps, 6 bytes each
 //! ```
 //!
-//! so a look-up is a count of bits, and a block costs six bytes whatever the number of blocks.
+//! so a look-up counts the bits of one word, and a block costs six bytes whatever the number of blocks.
 
 use crate::index::stamp::{STAMP_BYTES, Stamp};
 
 /// Blocks of a region: 2 MiB.
 pub(crate) const REGION_BLOCKS: usize = 512;
 const WORDS: usize = REGION_BLOCKS / 64;
-const BITS_AT: usize = 8;
+const COUNTS_AT: usize = 8;
+const BITS_AT: usize = COUNTS_AT + WORDS * 2;
 const STAMPS_AT: usize = BITS_AT + WORDS * 8;
 
 /// A region.
@@ -71,6 +73,22 @@ impl Region {
         }
     }
 
+    /// Reads some of what `set` will need of a block, and answers with something of it: `depth` 0 only where it is, 1
+    /// also which blocks have stamps of their own, 2 also the stamp.
+    pub(crate) fn touch(&self, block: usize, depth: u8) -> usize {
+        match self {
+            Self::Uniform(_) => 0,
+            Self::Packed(bytes) if depth == 0 => bytes.len(),
+            Self::Packed(bytes) if depth == 1 => {
+                usize::from(bytes[BITS_AT]).wrapping_add(usize::from(bytes[STAMPS_AT - 1]))
+            }
+            Self::Packed(bytes) => {
+                let at = STAMPS_AT + rank(bytes, block) * STAMP_BYTES;
+                usize::from(bytes.get(at).copied().unwrap_or(0))
+            }
+        }
+    }
+
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
@@ -110,19 +128,28 @@ fn is_set(bytes: &[u8], block: usize) -> bool {
 /// How many blocks below this one have a stamp of their own.
 #[inline]
 fn rank(bytes: &[u8], block: usize) -> usize {
-    let full = block / 64;
-    let mut count = 0;
-    for index in 0..full {
-        count += word(bytes, index).count_ones();
+    if block >= REGION_BLOCKS {
+        return (bytes.len() - STAMPS_AT) / STAMP_BYTES;
     }
-    if !block.is_multiple_of(64) {
-        count += (word(bytes, full) & ((1 << (block % 64)) - 1)).count_ones();
-    }
-    count as usize
+    let below = (1_u64 << (block % 64)) - 1;
+    count(bytes, block / 64) + (word(bytes, block / 64) & below).count_ones() as usize
 }
 
+/// How many blocks of the words before this one have a stamp of their own.
+fn count(bytes: &[u8], word: usize) -> usize {
+    let at = COUNTS_AT + word * 2;
+    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// These blocks have stamps of their own.
 fn set_bits(bytes: &mut [u8], first: usize, count: usize) {
     for block in first..first + count {
         bytes[BITS_AT + block / 8] |= 1 << (block % 8);
+    }
+    let mut sum = self::count(bytes, first / 64);
+    for index in first / 64 + 1..WORDS {
+        sum += word(bytes, index - 1).count_ones() as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
+        bytes[COUNTS_AT + index * 2..COUNTS_AT + index * 2 + 2].copy_from_slice(&(sum as u16).to_le_bytes());
     }
 }

@@ -28,14 +28,22 @@ pub(crate) trait Cursor: Send + Sync + std::fmt::Debug {
 pub(crate) struct Merge {
     /// Newest first.
     children: Vec<Box<dyn Cursor>>,
+    /// Where each of them stands, as `key`: asking for it again and again would be most of the work.
+    stand: Vec<u64>,
     id: RunId,
+}
+
+/// A cursor's group as a number in order; the end is behind all others.
+fn key(child: &dyn Cursor) -> u64 {
+    child.at().map_or(u64::MAX, |(volume, region)| u64::from(volume.get()) << 32 | u64::from(region))
 }
 
 impl Merge {
     /// Of runs whose stretches lie one behind the other.
     pub(crate) fn new(id: RunId, mut children: Vec<Box<dyn Cursor>>) -> Self {
         children.sort_by_key(|child| std::cmp::Reverse(child.id()));
-        Self { children, id }
+        let stand = children.iter().map(|child| key(child.as_ref())).collect();
+        Self { children, stand, id }
     }
 
     /// Which run it will be.
@@ -48,22 +56,25 @@ impl Merge {
         let mut looked = 0;
         let (mut all, mut one, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         while looked < budget {
-            let Some((volume, region)) = self.children.iter().filter_map(|child| child.at()).min() else {
+            let next = self.stand.iter().copied().min().unwrap_or(u64::MAX);
+            if next == u64::MAX {
                 return Ok(true);
-            };
+            }
             all.clear();
-            for child in self.children.iter_mut().filter(|child| child.at() == Some((volume, region))) {
+            for (child, stand) in self.children.iter_mut().zip(&mut self.stand).filter(|(_, stand)| **stand == next) {
                 one.clear();
                 child.take(&mut one)?;
+                *stand = key(child.as_ref());
                 let by = child.id().first.get() - self.id.first.get();
                 all.extend(one.iter().map(|entry| entry.moved(by)));
             }
             looked += all.len() + 1;
             kept.clear();
             keep_visible(&all, &mut kept);
-            sink.push(volume, region, &kept)?;
+            #[expect(clippy::cast_possible_truncation, reason = "the halves of a key")]
+            sink.push(Incarnation::new((next >> 32) as u32), next as u32, &kept)?;
         }
-        Ok(self.children.iter().all(|child| child.at().is_none()))
+        Ok(self.stand.iter().all(|stand| *stand == u64::MAX))
     }
 
     /// The wide records of the run: those that no newer one covers, as far as that is cheap to tell.
