@@ -3,7 +3,8 @@
 //! Goal: an image at any position that can be offered is exactly what the records up to it made, on every line that
 //! rollbacks opened, across restarts. Method: random records at odd and overlapping extents, sealed and sent in
 //! random batches, with rollbacks (to abandoned lines too), joins, leaves, clean and unclean restarts; then full
-//! images at random positions. `SEED=n` replays one history.
+//! images at random positions. Some are over many segments, so that images come from runs, merged and found again at open.
+//! `SEED=n` replays one history, `ROUNDS=n` plays n times as many.
 
 mod common;
 
@@ -39,10 +40,30 @@ fn restart(group: Group, clean: bool) -> Group {
     group
 }
 
-fn history(seed: u64) -> u64 {
+/// How much is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// All of it fits one segment.
+    Small,
+    /// A volume is written in pieces of half a segment.
+    Large,
+}
+
+/// Plays one history; answers with its positions, and how many runs its index has in files.
+fn history(seed: u64, size: Size) -> (u64, usize) {
     let mut rng = Rng::new(seed);
-    let mut group = Group::new(&[61, 200]);
+    let mut group = match size {
+        Size::Small => Group::new(&[61, 200]),
+        Size::Large => Group::new(&[61, 200, 1500]),
+    };
     for _ in 0..60 {
+        if size == Size::Large && rng.one_in(2) {
+            let (volume, count) = (group.volumes[2].clone(), 900 + rng.below(500));
+            if volume.left.is_none() {
+                group.write(volume.number, common::extent(rng.below(1500 - count), count));
+                group.seal();
+            }
+        }
         match rng.below(40) {
             0 => {
                 group.seal();
@@ -61,7 +82,7 @@ fn history(seed: u64) -> u64 {
                     group.check_restore();
                 }
             }
-            5 if group.volumes.len() < 4 => {
+            5 if group.volumes.len() < 5 => {
                 group.send();
                 let sectors = 1 + rng.below(90);
                 group.join(sectors);
@@ -84,6 +105,7 @@ fn history(seed: u64) -> u64 {
                 assert!(group.send());
             }
             16..=19 => group.seal(),
+            20 => group.bookmark(&format!("b{}", rng.below(30))),
             _ => {
                 for _ in 0..=rng.below(6) {
                     group.lay_some(&mut rng);
@@ -99,6 +121,12 @@ fn history(seed: u64) -> u64 {
     for _ in 0..25 {
         group.check(at(oldest.get() + rng.below(span)));
     }
+    for bookmark in group.journal.reader().bookmarks().into_iter().take(5) {
+        if let Ok(image) = group.journal.image(bookmark.at.position) {
+            group.check_image(&image);
+        }
+    }
+    let runs = group.disk.names().iter().filter(|name| name.starts_with("runs/")).count();
     // Whatever differs between the live line and any point is in the changed set, and little else.
     for _ in 0..5 {
         let target = at(oldest.get() + rng.below(span));
@@ -116,7 +144,7 @@ fn history(seed: u64) -> u64 {
             }
         }
     }
-    group.head().get()
+    (group.head().get(), runs)
 }
 
 #[test]
@@ -124,9 +152,21 @@ fn every_image_is_what_the_records_up_to_it_made() {
     let mut positions = 0;
     for seed in Rng::seeds(1, 60) {
         println!("SEED={seed}");
-        positions += history(seed);
+        positions += history(seed, Size::Small).0;
     }
     println!("{positions} positions");
+}
+
+#[test]
+fn every_image_is_what_the_records_up_to_it_made_over_many_segments() {
+    let (mut positions, mut runs) = (0, 0);
+    for seed in Rng::seeds(5000, 12) {
+        println!("SEED={seed}");
+        let (more, files) = history(seed, Size::Large);
+        (positions, runs) = (positions + more, runs + files);
+    }
+    println!("{positions} positions, {runs} runs");
+    assert!(runs > 0);
 }
 
 #[test]
