@@ -1,7 +1,7 @@
 //! The head map of a volume: from a place to its newest version on the live line.
 //!
 //! Owns three levels - tracts of 1 GiB, regions of 2 MiB, blocks of 4 KiB - each of which is one version where all of it
-//! is: a discard of a terabyte is a thousand changed pointers, and what they pointed to is freed a little with each change
+//! is: a discard of a terabyte is a thousand changed pointers, and what they pointed to is freed a tract with each change
 //! that follows. It answers for the newest version only, and may say that it does not know: what it lacks is found in the
 //! history of versions, so that losing it, or parts of it, costs time and nothing else. Knows no file and no path.
 
@@ -13,7 +13,7 @@ use super::stamp::{Said, Stamp};
 use super::{Content, Home};
 use record::geometry::{BLOCK_SECTORS, Extent};
 use record::position::Position;
-use region::Region;
+use region::{Arena, Region};
 use std::collections::BTreeMap;
 
 /// Regions of a tract.
@@ -22,8 +22,6 @@ const TRACT_REGIONS: usize = 512;
 const TRACT_BLOCKS: u64 = (TRACT_REGIONS * REGION_BLOCKS) as u64;
 /// Most tracts: a pebibyte. What lies behind is not known here.
 const TRACTS_MAX: u64 = 1 << 20;
-/// Regions that one change frees of what earlier ones have let go.
-const FREED_AT_ONCE: usize = 8;
 /// All sectors of a block.
 const WHOLE: u8 = 0xff;
 
@@ -47,6 +45,8 @@ enum Tract {
 struct Detail {
     /// `TRACT_REGIONS` of them.
     regions: Vec<Region>,
+    /// Where those that are packed lie.
+    arena: Arena,
     /// The parts of blocks that are `MIXED`, by block of the tract. Of other blocks there may be old entries.
     parts: BTreeMap<u32, Vec<Part>>,
 }
@@ -77,7 +77,8 @@ impl HeadMap {
 
     /// A record changed an extent.
     pub(crate) fn insert(&mut self, extent: Extent, position: Position, content: Content) {
-        self.free_some();
+        // One tract of what earlier changes have let go.
+        self.dying.pop();
         match Stamp::of(position, content) {
             Some(stamp) => self.put(extent, stamp),
             None => self.forget(),
@@ -92,7 +93,7 @@ impl HeadMap {
             None | Some(Tract::Uniform(_)) => 0,
             Some(Tract::Detailed(detail)) => {
                 let into = index(block % TRACT_BLOCKS);
-                detail.regions[into / REGION_BLOCKS].touch(into % REGION_BLOCKS, depth)
+                detail.regions[into / REGION_BLOCKS].touch(&detail.arena, into % REGION_BLOCKS, depth)
             }
         }
     }
@@ -147,15 +148,6 @@ impl HeadMap {
         let blank = self.blank;
         while self.tracts.len() as u64 <= tract {
             self.tracts.push(Tract::Uniform(blank));
-        }
-    }
-
-    fn free_some(&mut self) {
-        let Some(detail) = self.dying.last_mut() else { return };
-        let left = detail.regions.len().saturating_sub(FREED_AT_ONCE);
-        detail.regions.truncate(left);
-        if left == 0 {
-            self.dying.pop();
         }
     }
 
@@ -216,9 +208,7 @@ impl HeadMap {
             Tract::Detailed(detail) => Some(&**detail),
         });
         let of_detail = |detail: &Detail| {
-            size_of::<Detail>()
-                + detail.regions.capacity() * size_of::<Region>()
-                + detail.regions.iter().map(Region::heap_bytes).sum::<usize>()
+            size_of::<Detail>() + detail.regions.capacity() * size_of::<Region>() + detail.arena.heap_bytes()
         };
         self.tracts.capacity() * size_of::<Tract>() + details.chain(&self.dying).map(of_detail).sum::<usize>()
     }
@@ -228,7 +218,7 @@ impl Tract {
     fn detail(&mut self) -> &mut Detail {
         if let Self::Uniform(stamp) = self {
             let regions = vec![Region::Uniform(*stamp); TRACT_REGIONS];
-            *self = Self::Detailed(Box::new(Detail { regions, parts: BTreeMap::new() }));
+            *self = Self::Detailed(Box::new(Detail { regions, arena: Arena::default(), parts: BTreeMap::new() }));
         }
         match self {
             Self::Detailed(detail) => detail,
@@ -239,7 +229,7 @@ impl Tract {
 
 impl Detail {
     fn get(&self, block: usize) -> Stamp {
-        self.regions[block / REGION_BLOCKS].get(block % REGION_BLOCKS)
+        self.regions[block / REGION_BLOCKS].get(&self.arena, block % REGION_BLOCKS)
     }
 
     fn put(&mut self, first: usize, count: usize, stamp: Stamp) {
@@ -247,8 +237,11 @@ impl Detail {
         while at < end {
             let region = at / REGION_BLOCKS;
             let until = end.min((region + 1) * REGION_BLOCKS);
-            self.regions[region].set(at % REGION_BLOCKS, until - at, stamp);
+            self.regions[region].set(&mut self.arena, at % REGION_BLOCKS, until - at, stamp);
             at = until;
+        }
+        if self.arena.is_wasteful() {
+            self.arena.pack(&mut self.regions);
         }
     }
 

@@ -1,13 +1,14 @@
 //! The versions of 2 MiB: one for all of it, or one for each block that differs from the rest.
 //!
-//! Owns the packing. A region that is not uniform is one allocation:
+//! Owns the packing. A region that is not uniform is a stretch of its tract's arena:
 //!
 //! ```text
 //! 0 stamp of all other blocks 6    8 for each word behind, how many bits those before it have, 8 x 2
 //! 24 which blocks have a stamp of their own, 8 words of 64 bits    88 their stamps, 6 bytes each
 //! ```
 //!
-//! so a look-up counts the bits of one word, and a block costs six bytes whatever the number of blocks.
+//! so a look-up counts the bits of one word, and a block costs six bytes whatever the number of blocks. An arena of pages of
+//! one size, since half a million allocations that grow all the time leave a third as much between them as they hold.
 
 use crate::index::stamp::{STAMP_BYTES, Stamp};
 
@@ -19,21 +20,138 @@ const BITS_AT: usize = COUNTS_AT + WORDS * 2;
 const STAMPS_AT: usize = BITS_AT + WORDS * 8;
 
 /// A region.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Region {
     /// All blocks have this stamp.
     Uniform(Stamp),
     /// See the module.
-    Packed(Vec<u8>),
+    Packed(Stretch),
+}
+
+/// A stretch of an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    at: u32,
+    /// Bytes in use.
+    len: u16,
+    /// Bytes that it may grow to where it is.
+    room: u16,
+}
+
+/// Where the packed regions of a tract lie.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    /// Each of `PAGE_BYTES`; no stretch crosses from one into the next.
+    pages: Vec<Vec<u8>>,
+    /// Bytes given out of the last page.
+    used: usize,
+    /// Bytes that no region has any more.
+    waste: usize,
+}
+
+/// Bytes of a page of an arena.
+const PAGE_BYTES: usize = 64 * 1024;
+
+impl Stretch {
+    fn page(self) -> usize {
+        self.at as usize / PAGE_BYTES
+    }
+
+    /// In its page.
+    fn range(self) -> std::ops::Range<usize> {
+        let start = self.at as usize % PAGE_BYTES;
+        start..start + usize::from(self.len)
+    }
+}
+
+/// Room for so many bytes, and a tenth more to grow.
+fn room_for(len: usize) -> usize {
+    len + (len / 10).max(3 * STAMP_BYTES)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a region has at most 3476 bytes with its room, a tract 512 of them"
+)]
+fn stretch(at: usize, len: usize, room: usize) -> Stretch {
+    Stretch { at: at as u32, len: len as u16, room: room as u16 }
+}
+
+impl Arena {
+    fn of(&self, stretch: Stretch) -> &[u8] {
+        &self.pages[stretch.page()][stretch.range()]
+    }
+
+    fn of_mut(&mut self, stretch: Stretch) -> &mut [u8] {
+        &mut self.pages[stretch.page()][stretch.range()]
+    }
+
+    /// A stretch of zeros, so many bytes of it in use.
+    fn begin(&mut self, len: usize) -> Stretch {
+        let room = room_for(len);
+        if self.pages.is_empty() || PAGE_BYTES - self.used < room {
+            if !self.pages.is_empty() {
+                self.waste += PAGE_BYTES - self.used;
+            }
+            self.pages.push(vec![0; PAGE_BYTES]);
+            self.used = 0;
+        }
+        let at = (self.pages.len() - 1) * PAGE_BYTES + self.used;
+        self.used += room;
+        stretch(at, len, room)
+    }
+
+    /// The same bytes with `more` zeros behind them.
+    fn longer(&mut self, old: Stretch, more: usize) -> Stretch {
+        let len = usize::from(old.len) + more;
+        if len <= usize::from(old.room) {
+            return stretch(old.at as usize, len, usize::from(old.room));
+        }
+        let new = self.begin(len);
+        if old.page() == new.page() {
+            self.pages[new.page()].copy_within(old.range(), new.range().start);
+        } else if let [from, .., to] = &mut self.pages[old.page()..] {
+            // A new stretch is always in the last page.
+            to[new.range().start..][..old.range().len()].copy_from_slice(&from[old.range()]);
+        }
+        self.waste += usize::from(old.room);
+        new
+    }
+
+    /// Whether packing the regions closer would be worth it.
+    pub(crate) fn is_wasteful(&self) -> bool {
+        self.waste > PAGE_BYTES / 4 && self.waste > self.pages.len() * PAGE_BYTES / 7
+    }
+
+    /// Packs all of its regions closer.
+    pub(crate) fn pack(&mut self, regions: &mut [Region]) {
+        let mut packed = Self::default();
+        for region in regions {
+            if let Region::Packed(old) = region {
+                let new = packed.begin(usize::from(old.len));
+                packed.of_mut(new).copy_from_slice(self.of(*old));
+                *old = new;
+            }
+        }
+        // What is left at the ends of pages cannot be had back.
+        packed.waste = 0;
+        *self = packed;
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.pages.len() * PAGE_BYTES
+    }
 }
 
 impl Region {
     /// The stamp of a block, which is below `REGION_BLOCKS`.
     #[inline]
-    pub(crate) fn get(&self, block: usize) -> Stamp {
+    pub(crate) fn get(self, arena: &Arena, block: usize) -> Stamp {
         match self {
-            Self::Uniform(stamp) => *stamp,
-            Self::Packed(bytes) => {
+            Self::Uniform(stamp) => stamp,
+            Self::Packed(stretch) => {
+                let bytes = arena.of(stretch);
                 let at = if is_set(bytes, block) { STAMPS_AT + rank(bytes, block) * STAMP_BYTES } else { 0 };
                 stamp_at(bytes, at)
             }
@@ -41,72 +159,59 @@ impl Region {
     }
 
     /// Gives blocks a stamp. `first + count` is at most `REGION_BLOCKS`.
-    pub(crate) fn set(&mut self, first: usize, count: usize, stamp: Stamp) {
-        if count >= REGION_BLOCKS {
-            *self = Self::Uniform(stamp);
-            return;
-        }
-        let bytes = match self {
-            Self::Uniform(all) if *all == stamp => return,
-            Self::Uniform(all) => {
-                let mut bytes = Vec::new();
-                bytes.reserve_exact(STAMPS_AT + (count + 3) * STAMP_BYTES);
-                bytes.extend_from_slice(&all.to_bytes());
-                bytes.resize(STAMPS_AT, 0);
-                *self = Self::Packed(bytes);
-                let Self::Packed(bytes) = self else { return };
-                bytes
+    pub(crate) fn set(&mut self, arena: &mut Arena, first: usize, count: usize, stamp: Stamp) {
+        let before = match *self {
+            Self::Packed(stretch) if count >= REGION_BLOCKS => {
+                arena.waste += usize::from(stretch.room);
+                *self = Self::Uniform(stamp);
+                return;
             }
-            Self::Packed(bytes) => bytes,
+            Self::Uniform(_) if count >= REGION_BLOCKS => {
+                *self = Self::Uniform(stamp);
+                return;
+            }
+            Self::Uniform(all) if all == stamp => return,
+            Self::Uniform(all) => {
+                let stretch = arena.begin(STAMPS_AT);
+                arena.of_mut(stretch)[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
+                stretch
+            }
+            Self::Packed(stretch) => stretch,
         };
+        let bytes = arena.of(before);
         let at = STAMPS_AT + rank(bytes, first) * STAMP_BYTES;
         let end = STAMPS_AT + rank(bytes, first + count) * STAMP_BYTES;
         let needed = count * STAMP_BYTES;
         let more = needed - (end - at);
+        let after = arena.longer(before, more);
+        let bytes = arena.of_mut(after);
         if more > 0 {
-            make_room(bytes, end, more);
+            bytes.copy_within(end..usize::from(before.len), end + more);
             set_bits(bytes, first, count);
         }
         let stamp = stamp.to_bytes();
         for slot in bytes[at..at + needed].chunks_exact_mut(STAMP_BYTES) {
             slot.copy_from_slice(&stamp);
         }
+        *self = Self::Packed(after);
     }
 
     /// Reads some of what `set` will need of a block, and answers with something of it: `depth` 0 only where it is, 1
     /// also which blocks have stamps of their own, 2 also the stamp.
-    pub(crate) fn touch(&self, block: usize, depth: u8) -> usize {
+    pub(crate) fn touch(self, arena: &Arena, block: usize, depth: u8) -> usize {
         match self {
             Self::Uniform(_) => 0,
-            Self::Packed(bytes) if depth == 0 => bytes.len(),
-            Self::Packed(bytes) if depth == 1 => {
-                usize::from(bytes[BITS_AT]).wrapping_add(usize::from(bytes[STAMPS_AT - 1]))
-            }
-            Self::Packed(bytes) => {
+            Self::Packed(stretch) if depth == 0 => usize::from(stretch.len),
+            Self::Packed(stretch) => {
+                let bytes = arena.of(stretch);
+                if depth == 1 {
+                    return usize::from(bytes[BITS_AT]).wrapping_add(usize::from(bytes[STAMPS_AT - 1]));
+                }
                 let at = STAMPS_AT + rank(bytes, block) * STAMP_BYTES;
                 usize::from(bytes.get(at).copied().unwrap_or(0))
             }
         }
     }
-
-    /// Bytes on the heap.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Uniform(_) => 0,
-            Self::Packed(bytes) => bytes.capacity(),
-        }
-    }
-}
-
-/// Opens a gap of `more` bytes at `at`. Grows by an eighth: regions are many, and half empty ones would cost as much as
-/// what they hold.
-fn make_room(bytes: &mut Vec<u8>, at: usize, more: usize) {
-    let len = bytes.len();
-    if bytes.capacity() - len < more {
-        bytes.reserve_exact(more.max(len / 8));
-    }
-    bytes.resize(len + more, 0);
-    bytes.copy_within(at..len, at + more);
 }
 
 fn stamp_at(bytes: &[u8], at: usize) -> Stamp {
