@@ -8,6 +8,7 @@ use crate::chunks::Kept;
 use crate::error::{Cause, ReadFailure};
 use crate::lock::{read, write};
 use crate::members::Member;
+use crate::overlay::Overlay;
 use crate::path::Path;
 use crate::reader::Core;
 use crate::recovery::{Damage, DamageKind};
@@ -34,6 +35,7 @@ struct Inner {
     members: Vec<Member>,
     /// One for each member.
     paths: Vec<Path>,
+    overlay: Overlay,
 }
 
 impl Drop for Inner {
@@ -91,7 +93,7 @@ impl Image {
             let members: Vec<Member> = state.members.all().filter(|m| m.shown_at(position)).cloned().collect();
             let paths = members.iter().map(|member| state.path(member, position)).collect();
             let at = state.timeline.at(position);
-            Inner { core: core.clone(), at, members, paths }
+            Inner { core: core.clone(), at, members, paths, overlay: Overlay::default() }
         };
         Self { inner: Arc::new(inner) }
     }
@@ -169,9 +171,10 @@ impl Image {
             return Err(ReadFailure { volume, position: inner.at.position, damaged, cause: Cause::NotThere });
         };
         let (member, path) = (&inner.members[at], &inner.paths[at]);
-        let answer = read(&inner.core.state).ask(member, path, extent);
         // Reading takes its time: appending goes on meanwhile.
-        let answered = answer.finish();
+        let ask = |extent| read(&inner.core.state).ask(member, path, extent);
+        let whole = Extent::whole(member.size).unwrap_or(extent);
+        let answered = inner.overlay.resolve(volume, whole, extent, ask);
         Ok(read(&inner.core.state).pieces(member, path, answered))
     }
 

@@ -22,6 +22,7 @@ mod stamp;
 
 pub use headed::HeadedIndex;
 pub use memory::MemoryIndex;
+pub(crate) use run::REGION_SECTORS;
 pub use runs::RunIndex;
 pub(crate) use runs::Shelf;
 
@@ -97,8 +98,18 @@ pub struct Answered {
     pub lost: Vec<(Position, Position)>,
 }
 
+impl Answered {
+    /// What lies right behind.
+    pub(crate) fn append(&mut self, runs: impl Iterator<Item = Resolved>, lost: &[(Position, Position)]) {
+        let mut joined = Joined(std::mem::take(&mut self.runs));
+        runs.for_each(|run| joined.push(run));
+        self.runs = joined.finish();
+        self.lost.extend_from_slice(lost);
+    }
+}
+
 impl Answer {
-    fn known(all: Vec<Resolved>) -> Self {
+    pub(crate) fn known(all: Vec<Resolved>) -> Self {
         Self(all.into_iter().map(Part::Known).collect())
     }
 
@@ -113,6 +124,11 @@ impl Answer {
     /// What lies right behind.
     fn append(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Whether nothing is to be read.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Known(_)))
     }
 
     /// Reads what is to be read.

@@ -36,6 +36,7 @@ mod journal;
 mod lock;
 mod mark;
 mod open;
+mod overlay;
 mod reader;
 mod restore;
 mod rollback;
