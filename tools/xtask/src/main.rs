@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one gate to checking, testing and showing undisk. One file a verb; `guest` is the machine that the
 //! verbs share. Builds without any system library, so that it can install what the rest needs.
 
+mod bench;
 mod bounded;
 mod cargo;
 mod check;
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::place::Place;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "The one gate: check, test, soak, sim, demo, vm")]
+#[command(name = "cargo xtask", about = "The one gate: check, test, soak, sim, bench, demo, vm")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -39,6 +40,7 @@ enum Verb {
     Test(test::Args),
     Soak(soak::Args),
     Sim(sim::Args),
+    Bench(bench::Args),
     Demo(demo::Args),
     Vm(vm::Args),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => Ok(test::run(&args)),
         Verb::Soak(args) => soak::run(&args),
         Verb::Sim(args) => sim::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Vm(args) => vm::run(args),
     };

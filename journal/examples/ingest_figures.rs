@@ -1,0 +1,261 @@
+//! What it costs to take writes in, on this machine and this disk: one line `RATIO name value` each.
+//!
+//! Goal: what `cargo xtask bench engine` reports of the write path. Method: a journal in FOLDER takes chunks of random
+//! records of 4 KiB, then of 64 KiB, as an appliance hands them over; beside it the very bytes of the payload are
+//! written to a file that has been written before, in the same pieces, one behind the other and durable each (`O_DIRECT`,
+//! `RWF_DSYNC`): once with one write at a time, once with four under way; the better of both is what counts as raw. The
+//! three alternate in slices, and every figure is the median over the slices, so that whatever else the machine does
+//! meets all of them. Processor time is that of this process while it is inside the journal. Bytes are those that the
+//! process hands to the disk (`/proc/self/io`), all of them: headers, footers, superblocks.
+//!
+//! `ingest_figures FOLDER [SLICES]`
+
+use journal::device::{Access, Aligned, Disk, DiskFile, Flight, IN_FLIGHT_MAX, Part, RealDisk};
+use journal::{Create, JoinRequest, Journal};
+use record::build::BodyBuilder;
+use record::chunk::Descriptor;
+use record::conversation::Continuation;
+use record::geometry::{Extent, LogicalBlock, SectorCount};
+use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
+use record::op::Op;
+use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Payload of a slice.
+const SLICE_BYTES: usize = 32 << 20;
+/// Payload of a chunk, as a splitter under load seals it.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Of the file that raw writes go round in: no slice meets what the one before left in a cache.
+const RAW_BYTES: u64 = 512 << 20;
+/// Of the volume.
+const SECTORS: u64 = 1 << 31;
+const ID: JournalId = JournalId::from_bytes(*b"journal of bench");
+const SPLITTER: SplitterId = SplitterId::from_bytes([1; 16]);
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args_os().skip(1);
+    let folder = arguments.next().ok_or("usage: ingest_figures FOLDER [SLICES]")?;
+    let slices = arguments.next().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(15);
+    let folder = Path::new(&folder);
+    for (record_bytes, name) in [(4096, "4k"), (65536, "64k")] {
+        let figures = ingest(&folder.join(name), record_bytes, slices)?;
+        let Figures { ratio, plain, raw, cpu, bytes } = figures;
+        eprintln!("{name}: raw {:.0} MB/s", raw / 1e6);
+        println!("RATIO ingest_{name} {ratio:.3}");
+        println!("RATIO ingest_{name}_of_one_at_a_time {plain:.3}");
+        println!("RATIO cpu_s_per_gb_{name} {cpu:.3}");
+        println!("RATIO bytes_per_byte_{name} {bytes:.4}");
+    }
+    Ok(())
+}
+
+struct Figures {
+    /// Of the better raw.
+    ratio: f64,
+    /// Of one raw write at a time.
+    plain: f64,
+    /// Bytes a second, the better raw.
+    raw: f64,
+    cpu: f64,
+    bytes: f64,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn ingest(folder: &Path, record_bytes: usize, slices: usize) -> Result<Figures, Failure> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let mut writer = Writer::new(&folder.join("journal"), record_bytes)?;
+    let mut raw = Raw::new(folder)?;
+    let (mut ratios, mut plains, mut raws, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut handed = 0;
+    for slice in 0..=slices {
+        let chunks = writer.lay(SLICE_BYTES);
+        let one = raw.one_by_one(&chunks)?;
+        let (before, began, cpu) = (written(), Instant::now(), cpu_seconds()?);
+        writer.append(&chunks)?;
+        let (ours, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+        let flown = raw.flown(&chunks)?;
+        // The first is for warming up.
+        if slice > 0 {
+            handed += written() - before - SLICE_BYTES as u64;
+            let best = one.min(flown);
+            ratios.push(best / ours);
+            plains.push(one / ours);
+            raws.push(SLICE_BYTES as f64 / best);
+            cpus.push(cpu * 1e9 / SLICE_BYTES as f64);
+        }
+    }
+    let before = written();
+    writer.journal.close()?;
+    handed += written() - before;
+    let bytes = handed as f64 / (slices * SLICE_BYTES) as f64;
+    fs::remove_dir_all(folder)?;
+    Ok(Figures { ratio: median(ratios), plain: median(plains), raw: median(raws), cpu: median(cpus), bytes })
+}
+
+/// A chunk in memory that direct I/O takes, as it lies in an outbox.
+struct Laid {
+    area: Aligned,
+    payload: Aligned,
+}
+
+/// A journal and the stream of a splitter.
+struct Writer {
+    journal: Journal,
+    session: Session,
+    next: StreamSeq,
+    label: u64,
+    volume: Incarnation,
+    record: Vec<u8>,
+    dice: u64,
+}
+
+impl Writer {
+    fn new(folder: &Path, record_bytes: usize) -> Result<Self, Failure> {
+        let now = Label::from_nanos(1_800_000_000_000_000_000);
+        let group = GroupId::from_bytes([2; 16]);
+        let segment_bytes = Create::SEGMENT_BYTES;
+        let create = Create { journal: ID, group, group_name: "bench".into(), now, segment_bytes };
+        Journal::create(folder, &create)?;
+        let journal = Journal::open(folder)?.journal;
+        let request = JoinRequest {
+            volume: VolumeId::from_bytes([3; 16]),
+            name: "v".into(),
+            size: SectorCount::new(SECTORS).ok_or("a size")?,
+            block: LogicalBlock::SECTOR,
+            splitter: SPLITTER,
+        };
+        let volume = journal.join(&request, now)?;
+        let replica = folder.with_extension("replica");
+        fs::File::create(&replica)?;
+        journal.attach_base(volume, &replica)?;
+        journal.joined(volume, now)?;
+        let lost = Continuation::Lost { reason: "the first".into() };
+        let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &lost)?;
+        let record = (0..record_bytes).map(|i| (i * 31 % 251).to_le_bytes()[0]).collect();
+        Ok(Self {
+            journal,
+            session: granted.session,
+            next: granted.expected,
+            label: now.nanos(),
+            volume,
+            record,
+            dice: 7,
+        })
+    }
+
+    /// Chunks with so much payload, at random places of the volume.
+    fn lay(&mut self, bytes: usize) -> Vec<Laid> {
+        let mut chunks = Vec::new();
+        let sectors = self.record.len() as u64 / 512;
+        for _ in 0..bytes / CHUNK_BYTES {
+            let mut builder = BodyBuilder::new(ID, self.session, self.next);
+            for _ in 0..CHUNK_BYTES / self.record.len() {
+                // SplitMix64.
+                self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = self.dice;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                let start = (z ^ (z >> 31)) % (SECTORS / sectors) * sectors;
+                self.record[..8].copy_from_slice(&z.to_le_bytes());
+                self.label += 1_000;
+                let label = Label::from_nanos(self.label);
+                let descriptor = Descriptor::bare(Op::Write, self.volume, Extent::new(start, sectors), label);
+                assert!(builder.push(descriptor, &self.record), "a chunk takes this much");
+                self.next = self.next.next();
+            }
+            let body = builder.finish();
+            chunks.push(Laid { area: Aligned::copy_of(&body.header), payload: Aligned::copy_of(&body.payload) });
+        }
+        chunks
+    }
+
+    fn append(&self, chunks: &[Laid]) -> Result<(), Failure> {
+        let chunks: Vec<(&[u8], &[u8])> = chunks.iter().map(|laid| (&laid.area[..], &laid.payload[..])).collect();
+        self.journal.append_many(self.session, &chunks)?;
+        Ok(())
+    }
+}
+
+/// A file that was written before.
+struct Raw {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+}
+
+impl Raw {
+    fn new(folder: &Path) -> Result<Self, Failure> {
+        let disk = RealDisk::new(folder);
+        let file = disk.create("raw", RAW_BYTES, Access::Durable)?;
+        let some = Aligned::zeroed(4 << 20);
+        for at in (0..RAW_BYTES).step_by(some.len()) {
+            file.write_at(&[std::io::IoSlice::new(&some)], at)?;
+        }
+        Ok(Self { file, at: 0 })
+    }
+
+    /// Where the next slice goes.
+    fn turn(&mut self) -> u64 {
+        let at = self.at;
+        self.at = (at + SLICE_BYTES as u64) % RAW_BYTES;
+        at
+    }
+
+    fn one_by_one(&mut self, chunks: &[Laid]) -> Result<f64, Failure> {
+        let mut at = self.turn();
+        let began = Instant::now();
+        for laid in chunks {
+            self.file.write_at(&[std::io::IoSlice::new(&laid.payload)], at)?;
+            at += laid.payload.len() as u64;
+        }
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    fn flown(&mut self, chunks: &[Laid]) -> Result<f64, Failure> {
+        let mut at = self.turn();
+        let began = Instant::now();
+        let mut outcome = Ok(());
+        self.file.fly(&mut |flight: &mut dyn Flight<'_>| {
+            for (begun, laid) in chunks.iter().enumerate() {
+                if begun >= IN_FLIGHT_MAX
+                    && let Some((_, Err(error))) = flight.wait()
+                {
+                    outcome = Err(error);
+                }
+                flight.begin(vec![Part::of(&laid.payload)], at);
+                at += laid.payload.len() as u64;
+            }
+            while let Some((_, done)) = flight.wait() {
+                if let Err(error) = done {
+                    outcome = Err(error);
+                }
+            }
+        });
+        outcome?;
+        Ok(began.elapsed().as_secs_f64())
+    }
+}
+
+/// Bytes that this process handed to disks.
+fn written() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
+fn cpu_seconds() -> Result<f64, Failure> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}

@@ -1,0 +1,126 @@
+//! `cargo xtask bench`: what this machine and this disk let the product do, as ratios.
+//!
+//! Owns which programs measure, and how their lines become an answer. What is measured, and how, stands in those programs:
+//! examples of the crates that are measured, each printing `RATIO name value` lines, built for release.
+
+use std::fmt::Write as _;
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::bounded;
+use crate::place::Place;
+
+/// A cold build for release, and the measuring.
+const SECONDS: u64 = 60 * 60;
+
+/// Measure the storage engine: what it takes in beside raw writes of the same bytes, and what that costs.
+///
+/// Slices of both alternate, and each figure is the median of them; run it on a machine that does nothing else. Every
+/// figure is one line, `RATIO name value`; they are not to be compared between machines.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    what: What,
+    /// Slices of each
+    #[arg(long, value_name = "N", default_value_t = 41)]
+    slices: u32,
+    /// One JSON object of all figures in place of the lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum What {
+    /// The journal
+    Engine,
+}
+
+/// A program that measures: its crate's example, and the arguments of one run of it.
+struct Program {
+    example: &'static str,
+    arguments: Vec<String>,
+}
+
+fn programs(args: &Args, folder: &str) -> Vec<Program> {
+    match args.what {
+        What::Engine => {
+            let ingest = vec![folder.to_string(), args.slices.to_string()];
+            let index = |load: &str| Program { example: "index_figures", arguments: vec![load.to_string()] };
+            vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed")]
+        }
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let place = Place::find()?;
+    // On the disk that the checkout is on, not in memory.
+    let folder = place.target().join("bench");
+    let folder = folder.to_str().context("the target folder's name is not UTF-8")?;
+    let mut figures = Vec::new();
+    for program in programs(args, folder) {
+        if !place.root().join("journal/examples").join(program.example).with_extension("rs").exists() {
+            continue;
+        }
+        let output = bounded::command("cargo", SECONDS)
+            .args(["run", "--release", "--quiet", "--package", "journal", "--example", program.example, "--"])
+            .args(&program.arguments)
+            .current_dir(place.root())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("run cargo")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !args.json {
+            print!("{text}");
+        }
+        figures.extend(read(&text));
+        if !output.status.success() {
+            bail!("{} {} failed", program.example, program.arguments.join(" "));
+        }
+    }
+    if args.json {
+        println!("{}", json(&figures));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The figures in a program's lines, in order.
+fn read(text: &str) -> Vec<(String, f64)> {
+    let figure = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "RATIO").then_some(())?;
+        let (name, value) = (words.next()?, words.next()?.parse::<f64>().ok().filter(|value| value.is_finite())?);
+        Some((name.to_string(), value))
+    };
+    text.lines().filter_map(figure).collect()
+}
+
+/// All of them as one object; of several of one name the first.
+fn json(figures: &[(String, f64)]) -> String {
+    let mut out = String::from("{");
+    for (i, (name, value)) in figures.iter().enumerate() {
+        if figures[..i].iter().all(|(before, _)| before != name) {
+            let comma = if out.len() > 1 { ", " } else { "" };
+            let _ = write!(out, "{comma}\"{name}\": {value}");
+        }
+    }
+    out.push('}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_from_lines_and_told_once_each() {
+        let text =
+            "noise\nRATIO ingest_4k 0.912\nRATIO broken\nRATIO odd NaN\nRATIO punch_1tib_ms 0.5\nRATIO ingest_4k 2\n";
+        let figures = read(text);
+        assert_eq!(figures.len(), 3);
+        assert_eq!(json(&figures), "{\"ingest_4k\": 0.912, \"punch_1tib_ms\": 0.5}");
+        assert_eq!(json(&[]), "{}");
+    }
+}
