@@ -60,6 +60,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Removes a file. Durable after `sync_folder`.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Does some work beside: on a thread of its own where disks take their time, before this returns where time is
+    /// simulated.
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
     /// Makes what was created, renamed and removed in a folder durable.
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
 }

@@ -26,7 +26,6 @@ use record::chunk::Body;
 use record::geometry::BLOCK_BYTES;
 use record::header::ChunkHeader;
 use record::ids::JournalId;
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"UDSF");
@@ -80,21 +79,8 @@ impl Collecting {
         (self.entries.len() + TRAILER_BYTES + BLOCK_BYTES) as u64
     }
 
-    /// Writes it into a segment of `bytes` bytes; durable when this returns. `mark` is the tail behind the last chunk.
-    pub(crate) fn write(
-        &self,
-        file: &dyn DiskFile,
-        bytes: u64,
-        journal: JournalId,
-        segment: SegmentNumber,
-        mark: &TailMark,
-    ) -> io::Result<()> {
-        let block = self.seal(journal, segment, mark);
-        let at = bytes.checked_sub(block.len() as u64).filter(|at| *at >= FIRST_CHUNK_AT);
-        file.write_at(&[IoSlice::new(&block)], at.ok_or(io::ErrorKind::FileTooLarge)?)
-    }
-
-    fn seal(&self, journal: JournalId, segment: SegmentNumber, mark: &TailMark) -> Aligned {
+    /// Its bytes, which end with the file. `mark` is the tail behind the last chunk.
+    pub(crate) fn seal(&self, journal: JournalId, segment: SegmentNumber, mark: &TailMark) -> Aligned {
         let len = (self.entries.len() + TRAILER_BYTES).next_multiple_of(BLOCK_BYTES);
         let mut out = Aligned::zeroed(len);
         out[..self.entries.len()].copy_from_slice(&self.entries);

@@ -44,6 +44,11 @@ impl SegmentNumber {
         format!("{SEGMENTS}/{:08}.seg", self.0)
     }
 
+    /// The name of its file until that is complete and durable.
+    pub fn unfinished_file(self) -> String {
+        format!("{}{UNFINISHED}", self.file())
+    }
+
     /// The segment whose file has this name inside the segments' folder.
     pub fn of_file(name: &str) -> Option<Self> {
         let digits = name.strip_suffix(".seg")?;

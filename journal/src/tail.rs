@@ -9,14 +9,15 @@
 //! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
 
 mod flight;
+mod spare;
 
 use crate::aligned::Aligned;
-use crate::device::{Access, Disk, DiskFile};
+use crate::device::{Access, Disk, DiskFile, Flight, Part};
 use crate::error::JournalError;
 use crate::footer;
 use crate::mark::TailMark;
 use crate::notes::Notes;
-use crate::place::{Place, SEGMENTS, SegmentNumber, UNFINISHED};
+use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
 use crate::superblock::SuperblockFile;
 use record::chunk::Body;
@@ -25,6 +26,7 @@ use record::geometry::BLOCK_BYTES;
 use record::header::HEADER_BYTES;
 use record::position::{ChunkNumber, Label, Session, StreamSeq};
 use record::streams::Streams;
+use spare::Spare;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -67,6 +69,8 @@ pub(crate) struct Tail {
     superblock: SuperblockFile,
     mark: TailMark,
     active: Option<Active>,
+    /// The next segment's file, once the active one is half full.
+    spare: Option<Spare>,
     /// The largest number that any segment has.
     newest: SegmentNumber,
     /// Every chunk up to this one is named durable by a later one that is durable itself.
@@ -115,6 +119,7 @@ impl Tail {
             superblock,
             mark: found.mark,
             active: None,
+            spare: None,
             newest: found.newest,
             committed: ChunkNumber::new(0),
             committed_streams: Streams::NONE,
@@ -131,8 +136,7 @@ impl Tail {
     /// Goes on in a segment that exists and has `bytes` bytes, at `place`. `footer` is what it holds up to
     /// there.
     pub(crate) fn resume(&mut self, place: Place, bytes: u64, footer: footer::Collecting) -> io::Result<()> {
-        let access = if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable };
-        let file = self.disk.open(&place.segment.file(), access)?;
+        let file = self.disk.open(&place.segment.file(), segment_access())?;
         self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
         self.active = Some(Active { number: place.segment, file, bytes, at: place.offset, footer });
         Ok(())
@@ -140,15 +144,29 @@ impl Tail {
 
     // ---- segments
 
-    /// Makes the next segment, with room for this chunk, and seals the active one.
+    /// Makes the next segment, with room for this chunk, while the active one gets its footer.
     fn roll(&mut self, first: &Prepared<'_>) -> Result<(), JournalError> {
+        let Some(sealed) = self.active.as_ref().map(|active| active.file.clone()) else {
+            return self.next_segment(first);
+        };
+        let mut outcome = Ok(());
+        sealed.fly(&mut |flight| {
+            self.begin_footer(flight);
+            let segment = self.active.as_ref().map_or(self.newest, |active| active.number);
+            outcome = self.next_segment(first);
+            self.footer_written(flight, segment);
+        });
+        outcome
+    }
+
+    /// Makes the next segment, with room for this chunk.
+    fn next_segment(&mut self, first: &Prepared<'_>) -> Result<(), JournalError> {
         let need = first.disk_bytes() + footer::Collecting::new().bytes_now() + footer::bytes_more(&first.body);
         let number = self.newest.next();
         let ordinary = self.superblock.current().segment_bytes;
         let bytes = ordinary.max((FIRST_CHUNK_AT + need).next_multiple_of(BLOCK_BYTES as u64));
         let file = self.make_segment(number, bytes).map_err(|source| self.segment_failure(number, source))?;
         self.disk.sync_folder(SEGMENTS).map_err(|source| self.segment_failure(number, source))?;
-        self.write_footer();
         if let Some(sealed) = self.active.take() {
             self.sealed_bytes += sealed.bytes;
         }
@@ -164,17 +182,30 @@ impl Tail {
         stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
     }
 
+    /// Begins to make the next segment's file when the active one is half full. A failure shows when it is needed.
+    fn make_ahead(&mut self) {
+        let half_full = self.active.as_ref().is_some_and(|active| active.at > active.bytes / 2);
+        if half_full && self.spare.is_none() {
+            let bytes = self.superblock.current().segment_bytes;
+            self.spare = Some(Spare::make(&self.disk, self.newest.next(), bytes, segment_access()));
+        }
+    }
+
     /// A segment's file gets its name when its header is durable.
-    fn make_segment(&self, number: SegmentNumber, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let unfinished = format!("{}{UNFINISHED}", number.file());
-        let access = if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable };
-        let file = self.disk.create(&unfinished, bytes, access)?;
+    fn make_segment(&mut self, number: SegmentNumber, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let unfinished = number.unfinished_file();
+        let spare = self.spare.take().and_then(|spare| spare.take(number, bytes));
+        let synced = spare.is_some();
+        let file = match spare {
+            Some(file) => file,
+            None => self.disk.create(&unfinished, bytes, segment_access())?,
+        };
         let journal = self.superblock.current().journal;
         let header = SegmentHeader { journal, segment: number, bytes, mark: self.mark };
         let block = Aligned::copy_of(&header.encode());
         let made = file
             .write_at(&[IoSlice::new(&block)], 0)
-            .and_then(|()| file.sync())
+            .and_then(|()| if synced { Ok(()) } else { file.sync() })
             .and_then(|()| self.disk.rename(&unfinished, &number.file()));
         if let Err(error) = made {
             // Nothing half made stays behind, if the disk lets us.
@@ -192,21 +223,37 @@ impl Tail {
         }
     }
 
-    /// Writes the active segment's footer. It is only a second witness, and what makes a restart quick: that it cannot
-    /// be written is said, and does not stop the journal.
-    fn write_footer(&mut self) {
+    /// Begins to write the active segment's footer.
+    fn begin_footer(&self, flight: &mut dyn Flight<'_>) {
         let Some(active) = &self.active else { return };
-        let journal = self.superblock.current().journal;
-        let written = active.footer.write(active.file.as_ref(), active.bytes, journal, active.number, &self.mark);
-        if let Err(error) = written {
+        let footer = active.footer.seal(self.superblock.current().journal, active.number, &self.mark);
+        // Room was kept for it.
+        let at = active.bytes.saturating_sub(footer.len() as u64);
+        flight.begin(vec![Part::Own(footer)], at);
+    }
+
+    /// Waits for the footer. It is only a second witness, and what makes a restart quick: that it cannot be written is
+    /// said, and does not stop the journal.
+    fn footer_written(&mut self, flight: &mut dyn Flight<'_>, segment: SegmentNumber) {
+        if let Some((_, Err(error))) = flight.wait() {
             self.footer_missing = true;
             tracing::warn!(
-                "journal {}: the footer of segment {} cannot be written ({error}); the journal goes on, but a restart \
-                 takes longer, and damage in that segment may not be nameable",
-                self.disk.describe(),
-                active.number
+                "journal {}: the footer of segment {segment} cannot be written ({error}); the journal goes on, but a \
+                 restart takes longer, and damage in that segment may not be nameable",
+                self.disk.describe()
             );
         }
+    }
+
+    /// Writes the active segment's footer.
+    fn write_footer(&mut self) {
+        let Some((file, segment)) = self.active.as_ref().map(|active| (active.file.clone(), active.number)) else {
+            return;
+        };
+        file.fly(&mut |flight| {
+            self.begin_footer(flight);
+            self.footer_written(flight, segment);
+        });
     }
 
     // ---- state
@@ -286,6 +333,9 @@ impl Tail {
     /// wait for anything of ours.
     pub(crate) fn close(&mut self) -> Result<(), JournalError> {
         let closed = self.close_marked();
+        if let Some(spare) = self.spare.take() {
+            spare.discard(self.disk.as_ref());
+        }
         self.sealed_bytes += self.active.take().map_or(0, |active| active.bytes);
         closed
     }
@@ -305,4 +355,18 @@ impl Tail {
         });
         stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
     }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Whoever opens the journal next must not meet a file in the making.
+        if let Some(spare) = self.spare.take() {
+            spare.made();
+        }
+    }
+}
+
+/// How a segment's file is written.
+fn segment_access() -> Access {
+    if bug(Bug::AckBeforeSync) { Access::Buffered } else { Access::Durable }
 }

@@ -17,6 +17,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 #[expect(unsafe_code, reason = "the kernel reads memory while a write is under way")]
 mod ring;
@@ -121,6 +122,11 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))
+    }
+
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        // It inherits what the thread that asks has said of itself (PR_SET_IO_FLUSHER).
+        thread::Builder::new().name("journal-aside".into()).spawn(work).map(drop)
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {

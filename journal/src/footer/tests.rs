@@ -11,6 +11,7 @@ use record::ids::{Incarnation, SplitterId};
 use record::op::Op;
 use record::position::{ChunkNumber, JournalEpoch, Label, Position, Session, StreamSeq};
 use record::streams::{StreamAt, Streams};
+use std::io::{self, IoSlice};
 use std::sync::Mutex;
 
 const ID: JournalId = JournalId::from_bytes(*b"journal of tests");
@@ -123,7 +124,8 @@ fn made(seed: u64) -> Made {
     let bytes = (offset + kept).next_multiple_of(4096);
     let mark = TailMark { next_chunk: ChunkNumber::new(seed + 1), ..TailMark::START };
     let file = Memory(Mutex::new(vec![0; usize::try_from(bytes).expect("small")]));
-    collecting.write(&file, bytes, ID, SEGMENT, &mark).expect("written");
+    let sealed = collecting.seal(ID, SEGMENT, &mark);
+    file.write_at(&[IoSlice::new(&sealed)], bytes - sealed.len() as u64).expect("written");
     Made { file, entries, bytes, mark }
 }
 

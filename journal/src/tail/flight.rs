@@ -103,15 +103,16 @@ impl Tail {
                 }
             }
         });
-        match failure {
-            Some((Chunk { place, header, .. }, error)) => Err(self.poison(&format!(
+        if let Some((Chunk { place, header, .. }, error)) = failure {
+            return Err(self.poison(&format!(
                 "write {} bytes to segment {} at offset {}: {error}",
                 header.disk_bytes(),
                 place.segment,
                 place.offset
-            ))),
-            None => Ok(next),
+            )));
         }
+        self.make_ahead();
+        Ok(next)
     }
 
     /// Gives a chunk its number and its place behind all others, and begins to write it.

@@ -454,6 +454,11 @@ impl Disk for SimDisk {
         if stops { Err(stopped()) } else { Ok(()) }
     }
 
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        work();
+        Ok(())
+    }
+
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world();
         let stops = world.step()?;
