@@ -16,6 +16,8 @@ use record::ids::Incarnation;
 use record::position::{ChunkNumber, JournalEpoch, Label, Position, Session};
 use record::streams::Streams;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// A damaged place of a journal: named, kept, and not served.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,7 +139,7 @@ pub(crate) fn decide(seen: &[Seen], marks: &[TailMark]) -> Decision {
     let committed = committed(seen, marks);
     let mut by_number: Vec<usize> = (0..seen.len()).collect();
     by_number.sort_by_key(|i| seen[*i].header.number);
-    let search = Search { seen, marks, by_number, committed };
+    let search = Search { seen, marks, by_number, committed, newer: Newer::of(seen) };
     let mut verdicts = Vec::new();
     let mut at = Expected {
         mark: TailMark::START,
@@ -182,11 +184,41 @@ pub(crate) fn decide(seen: &[Seen], marks: &[TailMark]) -> Decision {
     }
 }
 
+/// Of every epoch the smallest number, and the first place, that any header of a newer one has.
+///
+/// An epoch begins behind everything that was kept of the ones before it. So a chunk that a newer epoch's has beside it
+/// or in front of it, by number or by place, was cut: it lay behind a hole. Where rot takes the chunks that were written
+/// at the cut, it must not be taken for what comes next.
+struct Newer(BTreeMap<JournalEpoch, (ChunkNumber, Place)>);
+
+impl Newer {
+    fn of(seen: &[Seen]) -> Self {
+        let mut first: BTreeMap<JournalEpoch, (ChunkNumber, Place)> = BTreeMap::new();
+        for Seen { header, place, .. } in seen {
+            let (number, at) = first.entry(header.epoch).or_insert((header.number, *place));
+            (*number, *at) = (header.number.min(*number), (*place).min(*at));
+        }
+        let mut least: Option<(ChunkNumber, Place)> = None;
+        for (number, at) in first.values_mut().rev() {
+            let (n, p) = least.map_or((*number, *at), |(n, p)| (n.min(*number), p.min(*at)));
+            (*number, *at) = (n, p);
+            least = Some((n, p));
+        }
+        Self(first)
+    }
+
+    fn refutes(&self, seen: &Seen) -> bool {
+        let newer = self.0.range((Bound::Excluded(seen.header.epoch), Bound::Unbounded)).next();
+        newer.is_some_and(|(_, (number, place))| *number <= seen.header.number || *place <= seen.place)
+    }
+}
+
 struct Search<'a> {
     seen: &'a [Seen],
     marks: &'a [TailMark],
     by_number: Vec<usize>,
     committed: ChunkNumber,
+    newer: Newer,
 }
 
 impl Search<'_> {
@@ -211,7 +243,8 @@ impl Search<'_> {
 
     /// Whether a chunk may stand here at all, chain aside: behind K only a whole one in its segment does.
     fn valid(&self, seen: &Seen) -> bool {
-        seen.header.number <= self.committed || (seen.witness == Witness::Segment && seen.body_ok && seen.payload_ok)
+        let durable = seen.header.number <= self.committed;
+        (durable || (seen.witness == Witness::Segment && seen.body_ok && seen.payload_ok)) && !self.newer.refutes(seen)
     }
 
     fn follows(at: &Expected, seen: &Seen) -> bool {

@@ -102,6 +102,34 @@ fn the_first_invalid_chunk_behind_the_mark_is_a_cut_whatever_follows() {
 }
 
 #[test]
+fn rot_at_a_former_cut_does_not_bring_back_what_lay_behind_it() {
+    // Four chunks were under way, the first of them never came: the others lie whole behind the hole.
+    let (mut seen, marks) = chain(7, 4);
+    let stale: Vec<Seen> = seen.drain(3..).skip(1).collect();
+    // RECOVERY and shorter chunks of the next epoch, all in front of them.
+    let mut mark = marks[3];
+    for n in 4..=8 {
+        let (mut next, behind) = chunk(&mark, 2, n - 1);
+        next.place.offset = place(4).offset + (n - 4) * 512;
+        seen.push(next);
+        mark = behind;
+    }
+    seen.extend(stale);
+    let whole = decide(&seen, &[]);
+    assert_eq!(kept(&whole, &seen), [1, 2, 3, 4, 5, 6, 7, 8]);
+    // Then one bad spot of the medium takes RECOVERY and the chunk behind it.
+    seen.drain(3..5);
+    let decision = decide(&seen, &[]);
+    assert_eq!(kept(&decision, &seen), [1, 2, 3, 6, 7, 8]);
+    let epochs = decision.verdicts.iter().filter_map(|verdict| match verdict {
+        Verdict::Keep { seen: i } => Some(seen[*i].header.epoch.get()),
+        Verdict::Descriptions { .. } | Verdict::Lost { .. } => None,
+    });
+    assert_eq!(epochs.collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
+    assert_eq!(decision.tail, mark);
+}
+
+#[test]
 fn an_invalid_chunk_up_to_the_mark_is_damage_and_what_follows_is_kept() {
     let (whole, marks) = chain(6, 0);
     // The header is gone: positions are known from its neighbours.
