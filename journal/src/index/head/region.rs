@@ -50,7 +50,7 @@ pub(crate) struct Arena {
 }
 
 /// Bytes of a page of an arena.
-const PAGE_BYTES: usize = 64 * 1024;
+const PAGE_BYTES: usize = 32 * 1024;
 
 impl Stretch {
     fn page(self) -> usize {
@@ -64,14 +64,14 @@ impl Stretch {
     }
 }
 
-/// Room for so many bytes, and a tenth more to grow.
+/// Room for so many bytes, and a sixteenth more to grow.
 fn room_for(len: usize) -> usize {
-    len + (len / 10).max(3 * STAMP_BYTES)
+    len + (len / 16).max(3 * STAMP_BYTES)
 }
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a region has at most 3476 bytes with its room, a tract 512 of them"
+    reason = "a region has at most 3357 bytes with its room, a tract 512 of them"
 )]
 fn stretch(at: usize, len: usize, room: usize) -> Stretch {
     Stretch { at: at as u32, len: len as u16, room: room as u16 }

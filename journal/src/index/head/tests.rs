@@ -89,7 +89,7 @@ fn a_block_keeps_no_more_than_its_newest_version() {
         map.insert(extent(16, 8), at(position), Content::Data);
         map.insert(extent(24 + position % 8, 1), at(position), Content::Data);
     }
-    let tract = TRACT_REGIONS * size_of::<Region>() + size_of::<Detail>() + 66 * 1024;
+    let tract = TRACT_REGIONS * size_of::<Region>() + size_of::<Detail>() + 34 * 1024;
     assert!(map.heap_bytes() < tract, "{} bytes", map.heap_bytes());
     let Tract::Detailed(detail) = &map.tracts[0] else { panic!("a written tract") };
     assert_eq!(detail.parts.len(), 1);
