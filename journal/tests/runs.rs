@@ -103,11 +103,9 @@ fn without_run_and_segment_what_they_held_is_refused_and_nothing_is_wrong() {
     let group = long(9, 40);
     let disk = group.disk.copy();
     let open = reopen(&disk, &group);
-    // An open journal loses a segment, its sidecar and its run.
+    // An open journal loses a segment, its footer with it, and its run.
     // One whose run nobody has opened yet: that would stay readable.
-    let lost = "segments/00000020";
-    open.disk.lose(&format!("{lost}.seg"));
-    open.disk.lose(&format!("{lost}.heads"));
+    open.disk.lose("segments/00000020.seg");
     for name in runs(&open.disk, "") {
         open.disk.lose(&name);
     }
