@@ -393,6 +393,10 @@ impl World {
                 };
                 self.trace.note("errors", &[weather.write_errors, weather.sync_errors, weather.read_errors]);
                 self.disks.set_weather(weather);
+                if weather.write_errors > 0 {
+                    // What a failed write leaves has to be read again, by a successor if need be.
+                    self.ambush.set(Ambush::Laid);
+                }
             }
             80..88 if self.fate.overflows() => {
                 let full = self.dice.one_in(2);
