@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=8G,2G mem=2048 cpus=2 timeout=1500 timeout-full=28800 boots=1
+# vm: disks=16G,2G mem=2048 cpus=2 timeout=1500 timeout-full=28800 boots=1
 """kill -9 of splitter, appliance or both, at any moment of a discard-heavy load. After each: the volume holds all that
 completed, the head image equals it, the oldest point is what it always was, the newest and random ones are moments that
 were, and there is no gap. Killed with every tag of every queue in flight, requests go on within seconds."""
