@@ -8,11 +8,11 @@ use crate::aligned::Aligned;
 use crate::chunks::Kept;
 use crate::files::Files;
 use crate::footer;
+use crate::lately::Lately;
 use crate::lock::lock;
 use crate::place::Place;
 use record::chunk::Body;
 use record::ids::JournalId;
-use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
@@ -23,13 +23,7 @@ const KEPT_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Bodies {
     journal: JournalId,
-    lately: Mutex<Lately>,
-}
-
-#[derive(Debug, Default)]
-struct Lately {
-    by_place: HashMap<Place, (u64, Arc<Body>)>,
-    asked: u64,
+    lately: Mutex<Lately<Place, Arc<Body>, KEPT_MAX>>,
 }
 
 impl Bodies {
@@ -39,7 +33,7 @@ impl Bodies {
 
     /// The body of a chunk.
     pub(crate) fn of(&self, files: &Files, chunk: &Kept) -> io::Result<Arc<Body>> {
-        if let Some(body) = lock(&self.lately).find(chunk) {
+        if let Some(body) = lock(&self.lately).find(chunk.place) {
             return Ok(body);
         }
         let body = self.read(files, chunk)?;
@@ -67,24 +61,5 @@ impl Bodies {
         let file = files.segment(segment).ok()?;
         let entries = footer::read(file.as_ref(), file.len().ok()?, self.journal, segment)?.entries;
         entries.into_iter().find(|entry| entry.offset == chunk.place.offset && chunk.is_of(&entry.body)).map(|e| e.body)
-    }
-}
-
-impl Lately {
-    fn find(&mut self, chunk: &Kept) -> Option<Arc<Body>> {
-        self.asked += 1;
-        let (asked, body) = self.by_place.get_mut(&chunk.place)?;
-        *asked = self.asked;
-        Some(body.clone())
-    }
-
-    fn keep(&mut self, place: Place, body: Arc<Body>) {
-        if self.by_place.len() >= KEPT_MAX
-            && let Some(oldest) = self.by_place.iter().min_by_key(|(_, (asked, _))| *asked).map(|(place, _)| *place)
-        {
-            self.by_place.remove(&oldest);
-        }
-        let asked = self.asked;
-        self.by_place.insert(place, (asked, body));
     }
 }

@@ -33,6 +33,7 @@ mod files;
 mod image;
 mod intake;
 mod journal;
+mod lately;
 mod lock;
 mod mark;
 mod open;

@@ -8,13 +8,14 @@ use crate::device::{Access, Disk, DiskFile};
 use crate::index::Content;
 use crate::index::run::bytes::{self, RunFile, RunWriter};
 use crate::index::run::{Log, RunData, RunId};
+use crate::lately::Lately;
 use crate::lock::lock;
 use crate::notes::{Change, Event};
 use crate::place::{RUNS, UNFINISHED};
 use crate::scan::{self, Window};
 use record::ids::JournalId;
 use record::position::Position;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -29,15 +30,9 @@ pub(crate) struct Shelf {
     writes: bool,
     /// The runs that there were at open.
     found: HashSet<RunId>,
-    open: Mutex<Opened>,
+    open: Mutex<Lately<RunId, Arc<RunFile>, OPEN_MAX>>,
     /// Runs that are in memory and to be written.
     unsaved: Mutex<Vec<Arc<Run>>>,
-}
-
-#[derive(Debug, Default)]
-struct Opened {
-    by_id: HashMap<RunId, (u64, Arc<RunFile>)>,
-    asked: u64,
 }
 
 /// The name of a run's file in the journal's directory.
@@ -103,22 +98,14 @@ impl Shelf {
     /// Opens a run.
     pub(crate) fn open(&self, id: RunId) -> io::Result<Arc<RunFile>> {
         let mut opened = lock(&self.open);
-        opened.asked += 1;
-        let now = opened.asked;
-        if let Some((asked, file)) = opened.by_id.get_mut(&id) {
-            *asked = now;
-            return Ok(file.clone());
+        if let Some(file) = opened.find(id) {
+            return Ok(file);
         }
         let file = Arc::new(RunFile::open(self.disk.open(&file_of(id), Access::Buffered)?, self.journal)?);
         if crate::index::run::Groups::id(file.as_ref()) != id {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "another run lies under this name"));
         }
-        if opened.by_id.len() >= OPEN_MAX
-            && let Some(oldest) = opened.by_id.iter().min_by_key(|(_, (asked, _))| *asked).map(|(id, _)| *id)
-        {
-            opened.by_id.remove(&oldest);
-        }
-        opened.by_id.insert(id, (now, file.clone()));
+        opened.keep(id, file.clone());
         Ok(file)
     }
 
@@ -164,7 +151,7 @@ impl Shelf {
             id.last
         );
         run.moved(Home::Damaged);
-        lock(&self.open).by_id.remove(&id);
+        lock(&self.open).drop_one(id);
         if self.writes {
             let _ = self.disk.remove(&file_of(id));
         }
