@@ -18,7 +18,7 @@ use control::error::ControlError;
 use control::events::{EventKind, Events, News};
 use control::name::{Name, Named};
 use control::paths::Paths;
-use journal::place::{RESTORE, RUNS, SEGMENTS, SUPERBLOCK};
+use journal::place::{BASE_LOST, RESTORE, RUNS, SEGMENTS, STATE, SUPERBLOCK};
 use journal::{Create, Journal, JournalError, Member, Opened, RecoveryReport};
 use record::ids::{GroupId, JournalId};
 
@@ -440,7 +440,7 @@ fn forget_files(entry: &GroupEntry) {
             remove_file(&member.replica);
         }
     }
-    for folder in [SEGMENTS, RESTORE, RUNS] {
+    for folder in [SEGMENTS, RESTORE, RUNS, STATE] {
         let path = entry.journal.join(folder);
         if path.exists()
             && let Err(e) = std::fs::remove_dir_all(&path)
@@ -449,7 +449,9 @@ fn forget_files(entry: &GroupEntry) {
         }
     }
     if let Ok(files) = std::fs::read_dir(&entry.journal) {
-        let ours = |name: &str| name == SUPERBLOCK || name == "lock" || name.ends_with(journal::place::UNFINISHED);
+        let ours = |name: &str| {
+            name == SUPERBLOCK || name == BASE_LOST || name == "lock" || name.ends_with(journal::place::UNFINISHED)
+        };
         for file in files.flatten().filter(|file| file.file_name().to_str().is_some_and(ours)) {
             remove_file(&file.path());
         }

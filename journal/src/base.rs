@@ -26,6 +26,10 @@ pub trait BaseDevice: Send + Sync + fmt::Debug {
     fn write(&self, extent: Extent, data: &[u8]) -> io::Result<()>;
     /// Makes exactly these sectors read zero, freeing their space where it can.
     fn zero(&self, extent: Extent) -> io::Result<()>;
+    /// Makes exactly these sectors read zero, with space of their own where it can.
+    fn allocate_zeros(&self, extent: Extent) -> io::Result<()> {
+        self.zero(extent)
+    }
     /// Makes all of it read zero, freeing its space where it can.
     fn reset(&self) -> io::Result<()>;
     /// Makes it durable.
@@ -80,17 +84,18 @@ impl FileBase {
 
     /// Zeroes a range of bytes: as a hole, or with zeros where no hole can be made.
     fn punch(&self, start: u64, len: u64) -> io::Result<()> {
+        // On a block device the kernel zeroes for this, unmapping, and refuses when it cannot (it never leaves
+        // stale data); ZERO_RANGE writes the zeros if need be.
+        self.zeroed(&[FallocateFlags::FALLOC_FL_PUNCH_HOLE, FallocateFlags::FALLOC_FL_ZERO_RANGE], start, len)
+    }
+
+    /// Zeroes a range of bytes by the first of these means that there is, or with zeros.
+    fn zeroed(&self, modes: &[FallocateFlags], start: u64, len: u64) -> io::Result<()> {
         let (Ok(offset), Ok(length)) = (i64::try_from(start), i64::try_from(len)) else {
             return Err(ErrorKind::FileTooLarge.into());
         };
-        // On a block device the kernel zeroes for this, unmapping, and refuses when it cannot (it never leaves
-        // stale data); ZERO_RANGE writes the zeros if need be.
-        let modes = [
-            FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
-            FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
-        ];
         for mode in modes {
-            match fallocate(&self.file, mode, offset, length) {
+            match fallocate(&self.file, *mode | FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, length) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {}
                 Err(errno) => return Err(errno.into()),
@@ -138,6 +143,10 @@ impl BaseDevice for FileBase {
 
     fn zero(&self, extent: Extent) -> io::Result<()> {
         self.punch(extent.start().byte_offset(), extent.bytes())
+    }
+
+    fn allocate_zeros(&self, extent: Extent) -> io::Result<()> {
+        self.zeroed(&[FallocateFlags::FALLOC_FL_ZERO_RANGE], extent.start().byte_offset(), extent.bytes())
     }
 
     fn reset(&self) -> io::Result<()> {

@@ -4,7 +4,8 @@
 //! records and checksums of payloads are read from the segment when somebody needs them (`bodies`): memory does not
 //! grow with what was written, only with how often.
 
-use crate::place::Place;
+use crate::checkpoint::{In, Out};
+use crate::place::{Place, SegmentNumber};
 use record::chunk::Body;
 use record::geometry::BLOCK_BYTES;
 use record::header::{ChunkHeader, HEADER_BYTES};
@@ -100,6 +101,42 @@ impl Kept {
         }
     }
 
+    /// For a checkpoint.
+    pub(crate) fn save(&self, out: &mut Out) {
+        out.u32(self.place.segment.get());
+        out.u64(self.place.offset);
+        out.position(self.first);
+        out.u64(self.session.get());
+        out.u64(self.first_seq.get());
+        out.u32(self.records);
+        out.u32(self.area_bytes);
+        out.u32(self.payload_bytes);
+        out.u32(self.digest);
+        out.u32(self.tally.writes);
+        out.u32(self.tally.written_bytes);
+        out.u32(self.tally.punches);
+    }
+
+    /// From a checkpoint.
+    pub(crate) fn restore(input: &mut In<'_>) -> Option<Self> {
+        Some(Self {
+            place: Place { segment: SegmentNumber::new(input.u32()?), offset: input.u64()? },
+            first: input.position()?,
+            session: Session::new(input.u64()?),
+            first_seq: StreamSeq::new(input.u64()?),
+            records: input.u32()?,
+            area_bytes: input.u32()?,
+            payload_bytes: input.u32()?,
+            digest: input.u32()?,
+            tally: Tally { writes: input.u32()?, written_bytes: input.u32()?, punches: input.u32()? },
+        })
+    }
+
+    /// Bytes of it on disk, headers included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.area_bytes) + u64::from(self.payload_bytes)
+    }
+
     /// The position behind its last record.
     pub(crate) fn next(&self) -> Position {
         self.first.plus(u64::from(self.records))
@@ -141,6 +178,23 @@ impl Chunks {
     /// The next chunk.
     pub(crate) fn push(&mut self, chunk: &Chunk) {
         self.0.push(Kept::of(chunk));
+    }
+
+    /// One that a checkpoint knows.
+    pub(crate) fn push_kept(&mut self, chunk: Kept) {
+        self.0.push(chunk);
+    }
+
+    /// Those of segments before this one are not there any more; answers with them.
+    pub(crate) fn forget(&mut self, segment: SegmentNumber) -> Vec<Kept> {
+        let old = self.0.partition_point(|chunk| chunk.place.segment < segment);
+        self.0.drain(..old).collect()
+    }
+
+    /// Those whose first position is this one or a later one.
+    pub(crate) fn behind(&self, position: Position) -> &[Kept] {
+        let from = self.0.partition_point(|chunk| chunk.first < position);
+        self.0.get(from..).unwrap_or(&[])
     }
 
     /// How many.

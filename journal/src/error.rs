@@ -83,6 +83,14 @@ pub enum JournalError {
         /// The first failure.
         reason: String,
     },
+    /// What the journal knew when its oldest records were given back cannot be read, in no copy.
+    #[error(
+        "journal {journal}: none of the checkpoints that say what the group was before its oldest segment can be read (folder state); nothing was changed: restore that folder from a backup, or start a new journal"
+    )]
+    StateLost {
+        /// The directory.
+        journal: String,
+    },
     /// The caller asked for something that does not fit the journal's state.
     #[error("{0}")]
     Refused(String),

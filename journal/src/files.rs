@@ -35,6 +35,11 @@ impl Files {
         &self.disk
     }
 
+    /// Segments in front of this one are not asked for any more.
+    pub(crate) fn forget(&self, segment: SegmentNumber) {
+        lock(&self.open).by_number.retain(|number, _| *number >= segment);
+    }
+
     /// A segment's file.
     pub(crate) fn segment(&self, number: SegmentNumber) -> io::Result<Arc<dyn DiskFile>> {
         let mut handles = lock(&self.open);

@@ -6,7 +6,7 @@
 use crate::aligned::Aligned;
 use crate::chunks::Kept;
 use crate::error::{Cause, ReadFailure};
-use crate::lock::{read, write};
+use crate::lock::{lock, read, write};
 use crate::members::Member;
 use crate::overlay::Overlay;
 use crate::path::Path;
@@ -19,8 +19,8 @@ use record::chunk::block_crc;
 use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::position::Position;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// An image. Pins its position while it lives. Cheap to make and to clone; many threads may read at once.
 #[derive(Clone, Debug)]
@@ -40,7 +40,13 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.core.images.fetch_sub(1, Ordering::Relaxed);
+        let mut open = lock(&self.core.images);
+        if let Entry::Occupied(mut held) = open.entry(self.at.position) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
     }
 }
 
@@ -77,6 +83,15 @@ struct Refused {
     cause: Option<Cause>,
 }
 
+/// How reading a record ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Read {
+    /// What can be read was.
+    Done,
+    /// The record has been given back meanwhile: the replica holds what it wrote.
+    Gone,
+}
+
 impl Refused {
     fn add(&mut self, extent: Extent, cause: Cause) {
         self.extents.push(extent);
@@ -87,15 +102,33 @@ impl Refused {
 impl Image {
     /// The volumes at a position, which the caller knows to be one that can be shown.
     pub(crate) fn at_position(core: &Arc<Core>, position: Position) -> Self {
-        core.images.fetch_add(1, Ordering::Relaxed);
+        *lock(&core.images).entry(position).or_default() += 1;
+        let at = core.at(position);
         let inner = {
             let state = read(&core.state);
             let members: Vec<Member> = state.members.all().filter(|m| m.shown_at(position)).cloned().collect();
             let paths = members.iter().map(|member| state.path(member, position)).collect();
-            let at = state.timeline.at(position);
             Inner { core: core.clone(), at, members, paths, overlay: Overlay::default() }
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// What these volumes held at `last`, on the line of a position that is not before it.
+    pub(crate) fn along(core: &Arc<Core>, position: Position, last: Position, members: Vec<Member>) -> Self {
+        let mut image = Self::at_position(core, position);
+        let paths = {
+            let state = read(&core.state);
+            members.iter().map(|member| state.path(member, position).up_to(last)).collect()
+        };
+        if let Some(inner) = Arc::get_mut(&mut image.inner) {
+            (inner.members, inner.paths) = (members, paths);
+        }
+        image
+    }
+
+    /// The journal.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
     }
 
     /// Where it is.
@@ -126,10 +159,16 @@ impl Image {
             match &piece.source {
                 Source::Zero | Source::Hole => part.fill(0),
                 Source::Log { chunk, record } => {
-                    self.read_log(volume, piece, chunk, *record, part, &mut refused);
+                    let read = self.read_log(volume, piece, chunk, *record, part, &mut refused);
+                    if read == Read::Gone
+                        && let Err(failure) = self.read(volume, piece.extent, part)
+                    {
+                        failure.damaged.iter().for_each(|extent| refused.add(*extent, failure.cause.clone()));
+                    }
                 }
                 Source::Base => {
-                    if let Err(error) = self.inner.core.read_base(volume, piece.extent, part) {
+                    let read = self.inner.core.read_base(volume, piece.extent, part);
+                    if let Err(error) = read.and_then(|()| self.inner.core.still_holds(self.inner.at.position)) {
                         part.fill(0);
                         refused.add(piece.extent, Cause::Replica { error });
                     }
@@ -188,10 +227,12 @@ impl Image {
         record: usize,
         part: &mut [u8],
         refused: &mut Refused,
-    ) {
+    ) -> Read {
         let core = &*self.inner.core;
+        let is_gone = || read(&core.state).retained().distributed >= piece.position;
         let body = match core.bodies.of(&core.files, chunk) {
             Ok(body) => body,
+            Err(_) if is_gone() => return Read::Gone,
             Err(error) => {
                 part.fill(0);
                 let place = chunk.place.to_string();
@@ -207,7 +248,7 @@ impl Image {
                     note_lost: false,
                 };
                 core.note_damage(volume, &damage);
-                return;
+                return Read::Done;
             }
         };
         let written = &body.records[record];
@@ -220,8 +261,8 @@ impl Image {
         let wanted_end = byte_index(skipped) + part.len();
         let blocks_end = wanted_end.next_multiple_of(BLOCK_BYTES).min(payload);
         let payload_at = chunk.payload_at().offset + u64::from(descriptor.payload_offset);
-        let read = core.read_segment(chunk.place.segment, payload_at + block_start as u64, blocks_end - block_start);
-        let (bytes, error) = match read {
+        let found = core.read_segment(chunk.place.segment, payload_at + block_start as u64, blocks_end - block_start);
+        let (bytes, error) = match found {
             Ok(bytes) => (bytes, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
@@ -240,6 +281,9 @@ impl Image {
                     block_crc(salt, block, descriptor.volume, record_start, index, chunk.session) == *crc
                 })
             });
+            if good.is_none() && is_gone() {
+                return Read::Gone;
+            }
             if let Some(block) = good {
                 target.copy_from_slice(&block[from - at..to - at]);
             } else {
@@ -270,6 +314,7 @@ impl Image {
             };
             core.note_damage(volume, &damage);
         }
+        Read::Done
     }
 }
 

@@ -23,8 +23,9 @@ mod stamp;
 pub use headed::HeadedIndex;
 pub use memory::MemoryIndex;
 pub(crate) use run::REGION_SECTORS;
+pub(crate) use run::RunId;
 pub use runs::RunIndex;
-pub(crate) use runs::Shelf;
+pub(crate) use runs::{Run, Shelf, Span};
 
 /// What a record made of its sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

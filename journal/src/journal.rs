@@ -6,10 +6,13 @@
 
 mod making;
 mod membership;
+mod retaining;
 mod rolling_back;
 
 pub use making::{Create, Opened};
+pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
 
+use crate::checkpoints::Checkpoints;
 use crate::chunks::Chunk;
 use crate::error::{AppendError, JournalError, PointError};
 use crate::image::Image;
@@ -32,9 +35,9 @@ use record::op::Op;
 use record::point::Point;
 use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
 use record::streams::{STREAMS_MAX, StreamAt, Streams};
+use retaining::Move;
 use rolling_back::Restore;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// A journal. Shared by reference; every method may be called from any thread, appends take turns.
@@ -43,6 +46,10 @@ pub struct Journal {
     /// Held while records are appended; taken before `restore`, and before the state's lock.
     tail: Mutex<Tail>,
     restore: Mutex<Restore>,
+    /// Taken last of all but the state's lock.
+    checkpoints: Mutex<Checkpoints>,
+    /// Held while the replicas are brought nearer; taken before `tail`.
+    moving: Mutex<Option<Move>>,
     /// Keeps other writers out while the journal is open.
     guard: Mutex<Option<Box<dyn Send + Sync>>>,
 }
@@ -98,7 +105,7 @@ impl Journal {
             poisoned: tail.poisoned().map(str::to_string),
             needs_resync: state.timeline.gap_is_open(),
             footer_missing: tail.footer_missing(),
-            images: core.images.load(Ordering::Relaxed),
+            images: lock(&core.images).values().sum(),
         }
     }
 
@@ -250,6 +257,7 @@ impl Journal {
     /// Takes a durable chunk into the state.
     fn take_in(&self, chunk: &Chunk, notes: &Notes) {
         let mut state = write(&self.reader.core.state);
+        self.look_at_checkpoints(chunk, &mut state);
         state.apply(chunk, notes);
         state.tend_index();
     }

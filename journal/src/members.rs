@@ -2,6 +2,7 @@
 //!
 //! Owns incarnations, from JOIN over JOINED to LEAVE. Pure.
 
+use crate::checkpoint::{In, Out};
 use record::geometry::{LogicalBlock, SectorCount};
 use record::ids::{Incarnation, SplitterId, VolumeId};
 use record::member::{JoinNote, NAME_BYTES_MAX};
@@ -142,6 +143,38 @@ impl Members {
         if let Some(member) = self.by_incarnation.get_mut(&incarnation) {
             member.joined.get_or_insert(at);
         }
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn save(&self, out: &mut Out) {
+        out.u32(self.largest);
+        out.list(self.by_incarnation.values(), |out, member| {
+            let Member { incarnation, volume, name, size, block, splitter, join, joined, left } = member;
+            let note = JoinNote {
+                volume: *volume,
+                incarnation: *incarnation,
+                size: *size,
+                block: *block,
+                splitter: *splitter,
+                name: name.clone(),
+            };
+            out.bytes(&note.encode());
+            out.position(*join);
+            out.maybe(*joined, Out::position);
+            out.maybe(*left, Out::position);
+        });
+    }
+
+    /// From a checkpoint.
+    pub(crate) fn restore(input: &mut In<'_>) -> Option<Self> {
+        let mut members = Self { largest: input.u32()?, ..Self::default() };
+        let all: Vec<Member> = input.list(|input| {
+            let JoinNote { volume, incarnation, size, block, splitter, name } = JoinNote::decode(input.bytes()?)?;
+            let (join, joined, left) = (input.position()?, input.maybe(In::position)?, input.maybe(In::position)?);
+            Some(Member { incarnation, volume, name, size, block, splitter, join, joined, left })
+        })?;
+        members.by_incarnation = all.into_iter().map(|member| (member.incarnation, member)).collect();
+        Some(members)
     }
 
     /// LEAVE.

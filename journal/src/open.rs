@@ -4,6 +4,8 @@
 //! is damaged; for a writer, sync what is kept, cut, and begin an epoch with a durable RECOVERY record before
 //! anybody is answered.
 
+use crate::base_lost;
+use crate::checkpoints::{self, From, Start};
 use crate::chunks::Chunk;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
@@ -11,13 +13,13 @@ use crate::footer;
 use crate::index::{RunIndex, Shelf, normalise};
 use crate::mark::TailMark;
 use crate::notes::Notes;
-use crate::place::{Place, RESTORE, SEGMENTS, SegmentNumber, UNFINISHED};
+use crate::place::{Place, RESTORE, SEGMENTS, STATE, SegmentNumber, UNFINISHED};
 use crate::recovery::{self, Damage, DamageKind, Decision, Seen, Verdict, Witness};
 use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
 use crate::segment::FIRST_CHUNK_AT;
 use crate::state::State;
 use crate::status::RecoveryReport;
-use crate::superblock::{self, Slots};
+use crate::superblock::{self, Slots, Superblock};
 use crate::tail;
 use record::chunk::{Body, Record};
 use record::geometry::{Extent, SECTOR_BYTES};
@@ -25,6 +27,7 @@ use record::header::{ChunkHeader, HEADER_BYTES};
 use record::ids::{Incarnation, JournalId};
 use record::op::Op;
 use record::position::{JournalEpoch, Position};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -32,6 +35,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub slots: Slots,
+    /// The checkpoints that there are.
+    pub checkpoints: Vec<(SegmentNumber, Position)>,
+    /// Files in their folder that cannot be read.
+    pub unreadable: Vec<String>,
+    /// Segments in front of those that were read, and bytes of their files.
+    pub in_front: (u64, u64),
     pub scan: Scan,
     pub decision: Decision,
     pub state: State,
@@ -47,19 +56,35 @@ pub(crate) fn find(disk: &Arc<dyn Disk>, writes: bool) -> Result<Found, JournalE
 pub(crate) fn find_deep(
     disk: &dyn Disk,
     depth: Depth,
-    index: impl FnOnce(JournalId) -> RunIndex,
+    index: impl Fn(JournalId) -> RunIndex,
 ) -> Result<Found, JournalError> {
     let slots = superblock::load(disk)?;
-    let mut scan = scan::scan(disk, &slots.current, depth)?;
-    let marks = scan.marks(&slots.current);
+    let superblock = &slots.current;
+    let in_front = match depth {
+        Depth::Recovery => whole_in_front(disk, superblock)?,
+        Depth::Everything => None,
+    };
+    let from = if in_front.is_some() { From::Newest } else { From::Oldest };
+    let read = |from| {
+        let start = checkpoints::start(disk, superblock, from, index(superblock.journal))?;
+        let scan = scan::scan(disk, superblock, depth, start.segment, &start.mark)?;
+        Ok::<_, JournalError>((start, scan))
+    };
+    let (mut start, mut scan) = read(from)?;
+    if from == From::Newest && !start.fits(&scan) {
+        (start, scan) = read(From::Oldest)?;
+    }
+    let Start { segment, mark, mut state, known, unreadable } = start;
+    state.keep(superblock.retained, base_lost::load(disk, superblock.journal)?);
+    let marks = scan.marks(superblock);
     let committed = recovery::committed(&scan.seen(), &marks);
     for sighting in &mut scan.sightings {
         if sighting.seen.header.number > committed && sighting.seen.witness == Witness::Segment {
             sighting.seen.payload_ok = payload_is_whole(disk, sighting);
         }
     }
-    let decision = recovery::decide(&scan.seen(), &marks);
-    let mut state = State::replay(index(slots.current.journal), &decision, |i| {
+    let decision = recovery::decide(&mark, &scan.seen(), &marks);
+    let mut state = state.replay(&decision, |i| {
         let sighting = &scan.sightings[i];
         let header = sighting.seen.header;
         let chunk = sighting
@@ -72,7 +97,25 @@ pub(crate) fn find_deep(
         state.note_damage(damage);
     }
     let alarms = alarms(disk, &scan, &decision);
-    Ok(Found { slots, scan, decision, state, alarms })
+    let in_front = in_front.unwrap_or_default();
+    let in_front = in_front.range(..segment).fold((0, 0), |(count, bytes), (_, of_one)| (count + 1, bytes + of_one));
+    Ok(Found { slots, checkpoints: known, unreadable, in_front, scan, decision, state, alarms })
+}
+
+/// The bytes of all segments but the newest, if every one of them is there and as long as the others: otherwise all of
+/// them are read, so that what is missing is named.
+fn whole_in_front(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+) -> Result<Option<BTreeMap<SegmentNumber, u64>>, JournalError> {
+    let mut bytes = BTreeMap::new();
+    for number in scan::numbers(disk, superblock)? {
+        let Some(found) = scan::open_segment(disk, number)? else { return Ok(None) };
+        let Ok(of_one) = found.len() else { return Ok(None) };
+        bytes.insert(number, of_one);
+    }
+    bytes.pop_last();
+    Ok(bytes.values().all(|of_one| *of_one >= superblock.segment_bytes).then_some(bytes))
 }
 
 fn payload_is_whole(disk: &dyn Disk, sighting: &Sighting) -> bool {
@@ -121,11 +164,12 @@ impl Found {
         let epoch = JournalEpoch::new(self.decision.tail.epoch.get() + 1);
         let newest = self.scan.segments.iter().map(|s| s.number).max().unwrap_or(SegmentNumber::new(0));
         let files = self.scan.segments.iter().filter_map(|s| s.file_bytes);
+        let (count, bytes) = self.in_front;
         tail::Found {
             mark: TailMark { epoch, ..self.decision.tail },
             newest,
-            segments: files.clone().count() as u64,
-            bytes: files.sum::<u64>(),
+            segments: count + files.clone().count() as u64,
+            bytes: bytes + files.sum::<u64>(),
         }
     }
 
@@ -186,7 +230,7 @@ pub(crate) fn wait_for_writers(disk: &dyn Disk) -> Result<(), JournalError> {
 
 /// Removes what a crash left unfinished.
 pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), JournalError> {
-    for folder in ["", SEGMENTS, RESTORE] {
+    for folder in ["", SEGMENTS, RESTORE, STATE] {
         let names = match disk.list(folder) {
             Ok(names) => names,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -204,6 +248,23 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), JournalError> {
         }
     }
     Ok(())
+}
+
+/// Removes what was given back and still has its name, since a crash came between.
+pub(crate) fn remove_given_back(disk: &dyn Disk, superblock: &Superblock) -> Result<(), JournalError> {
+    let first = superblock.retained.first_segment;
+    let gone = |names: Vec<String>| {
+        names.into_iter().filter_map(|name| SegmentNumber::of_file(&name)).filter(move |n| *n < first)
+    };
+    let removed = disk.list(SEGMENTS).and_then(|names| gone(names).try_for_each(|number| disk.remove(&number.file())));
+    removed.or_else(|source| match source.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(JournalError::Io {
+            journal: disk.describe(),
+            doing: "remove segments that were given back".into(),
+            source,
+        }),
+    })
 }
 
 /// Makes everything that is kept durable: what a killed process wrote may lie in the drive's cache only, and the name

@@ -73,6 +73,21 @@ impl Path {
         self.0.get(at).map(|(_, last)| (*last).min(position))
     }
 
+    /// What of it is not behind `last`.
+    pub(crate) fn up_to(&self, last: Position) -> Self {
+        let cut = |(first, end): &(Position, Position)| (*first <= last).then(|| (*first, (*end).min(last)));
+        Self(self.0.iter().filter_map(cut).collect())
+    }
+
+    /// The newest position that is part of both: the common ancestor of two positions, of their paths.
+    pub(crate) fn newest_common(&self, other: &Self) -> Option<Position> {
+        let overlap = |a: &(Position, Position), b: &(Position, Position)| {
+            let (first, last) = (a.0.max(b.0), a.1.min(b.1));
+            (first <= last).then_some(last)
+        };
+        self.0.iter().filter_map(|a| other.0.iter().filter_map(|b| overlap(a, b)).max()).max()
+    }
+
     /// The positions that are part of exactly one of both: what is touched on either side of the common ancestor.
     pub(crate) fn difference(&self, other: &Self) -> Self {
         self.without(other).union_disjoint(other.without(self))

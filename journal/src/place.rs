@@ -12,6 +12,10 @@ pub const SEGMENTS: &str = "segments";
 pub const RESTORE: &str = "restore";
 /// The folder of runs, the index.
 pub const RUNS: &str = "runs";
+/// The name of the file that says what the replicas lack.
+pub const BASE_LOST: &str = "base-lost";
+/// The folder of checkpoints of the state.
+pub const STATE: &str = "state";
 /// What is appended to a file's name until it is complete and durable.
 pub const UNFINISHED: &str = ".new";
 

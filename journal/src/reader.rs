@@ -15,16 +15,15 @@ use crate::open;
 use crate::recovery::Damage;
 use crate::state::State;
 use crate::status::RecoveryReport;
-use crate::superblock::Superblock;
+use crate::superblock::{self, Superblock};
 use crate::timeline::{Bookmark, TimelineView};
 use record::geometry::Extent;
 use record::ids::{GroupId, Incarnation, JournalId};
 use record::point::Point;
-use record::position::Position;
-use std::collections::HashMap;
+use record::position::{Label, Position};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// A journal to read. Clones are the same journal.
 #[derive(Clone, Debug)]
@@ -44,8 +43,8 @@ pub(crate) struct Core {
     pub bases: RwLock<HashMap<Incarnation, Arc<dyn BaseDevice>>>,
     /// Whether bases are opened for writing.
     pub writer: bool,
-    /// Open images.
-    pub images: AtomicU64,
+    /// The positions that open images show, with how many.
+    pub images: Mutex<BTreeMap<Position, u64>>,
 }
 
 impl Core {
@@ -59,7 +58,7 @@ impl Core {
             state: RwLock::new(state),
             bases: RwLock::default(),
             writer,
-            images: AtomicU64::new(0),
+            images: Mutex::default(),
         }
     }
 
@@ -76,6 +75,19 @@ impl Core {
     pub(crate) fn read_base(&self, volume: Incarnation, extent: Extent, buffer: &mut [u8]) -> Result<(), String> {
         let base = self.base(volume).ok_or("none is attached")?;
         base.read(extent, buffer).map_err(|error| error.to_string())
+    }
+
+    /// Whether what was just read of a replica is what the image at this position shows. Whoever only reads does not
+    /// notice when the one writer brings the replicas past it.
+    pub(crate) fn still_holds(&self, position: Position) -> Result<(), String> {
+        if self.writer {
+            return Ok(());
+        }
+        let slots = superblock::load(self.files.disk().as_ref()).map_err(|error| error.to_string())?;
+        if slots.current.retained.target > position {
+            return Err("the replicas have been brought past this point meanwhile".into());
+        }
+        Ok(())
     }
 
     pub(crate) fn attach(&self, volume: Incarnation, base: Arc<dyn BaseDevice>) -> Result<(), JournalError> {
@@ -149,7 +161,15 @@ impl Reader {
     /// The position of a point, if it can be offered. While several splitters serve the group, only barriers are points
     /// across their volumes; `any` waives that, and what an image then shows of different splitters is of no one moment.
     pub fn resolve(&self, point: &Point, any: bool) -> Result<Position, PointError> {
-        read(&self.core.state).timeline.resolve(point, any)
+        let time = read(&self.core.state).timeline.time_of(point);
+        let at = time.map_or(Position::ORIGIN, |time| self.core.position_at(time));
+        let resolved = read(&self.core.state).timeline.resolve(point, at, any);
+        resolved.map_err(|error| self.core.dated(error))
+    }
+
+    /// The last position whose label is not after this one; the origin when there is none.
+    pub fn position_at(&self, label: Label) -> Position {
+        self.core.position_at(label)
     }
 
     /// The timeline.
@@ -185,8 +205,11 @@ impl Reader {
 
     /// The volumes at a position that can be offered.
     pub fn image(&self, position: Position) -> Result<Image, PointError> {
-        read(&self.core.state).offered(position)?;
-        Ok(Image::at_position(&self.core, position))
+        // It is held before it is asked whether it can be: whoever forgets looks at what is held afterwards.
+        let image = Image::at_position(&self.core, position);
+        let offered = read(&self.core.state).offered(position);
+        offered.map_err(|error| self.core.dated(error))?;
+        Ok(image)
     }
 
     /// The live content, at the newest position, whether that is a point or not: what a restore reads.

@@ -134,21 +134,16 @@ struct Expected {
     stream_known: bool,
 }
 
-/// Decides. `marks` are those of the superblock and of the segments' own headers.
-pub(crate) fn decide(seen: &[Seen], marks: &[TailMark]) -> Decision {
+/// Decides. `marks` are those of the superblock and of the segments' own headers; `from` is the tail in front of the first
+/// chunk that was looked for.
+pub(crate) fn decide(from: &TailMark, seen: &[Seen], marks: &[TailMark]) -> Decision {
     let committed = committed(seen, marks);
     let mut by_number: Vec<usize> = (0..seen.len()).collect();
     by_number.sort_by_key(|i| seen[*i].header.number);
     let search = Search { seen, marks, by_number, committed, newer: Newer::of(seen) };
     let mut verdicts = Vec::new();
-    let mut at = Expected {
-        mark: TailMark::START,
-        chained: true,
-        positioned: true,
-        after: None,
-        appendable: false,
-        stream_known: true,
-    };
+    let mut at =
+        Expected { mark: *from, chained: true, positioned: true, after: None, appendable: false, stream_known: true };
     loop {
         search.anchor(&mut at);
         if let Some(i) = search.pick(&at) {

@@ -104,19 +104,29 @@ fn id_of(name: &str) -> Option<u64> {
 
 /// Stores a map, replacing the one of the same id; durable when it returns.
 pub(crate) fn store(disk: &dyn Disk, journal: JournalId, map: &RestoreMap) -> io::Result<()> {
-    let name = file_of(map.id);
-    let unfinished = format!("{name}{UNFINISHED}");
     disk.make_folder(RESTORE)?;
+    write(disk, journal, &file_of(map.id), map)?;
+    disk.sync_folder(RESTORE)
+}
+
+/// Writes a map to a file, replacing what has its name: durable, but for the name, when it returns.
+pub(crate) fn write(disk: &dyn Disk, journal: JournalId, name: &str, map: &RestoreMap) -> io::Result<()> {
+    let unfinished = format!("{name}{UNFINISHED}");
     let file = disk.create(&unfinished, 0, Access::Buffered)?;
     let written = file
         .write_at(&[IoSlice::new(&map.encode(journal))], 0)
         .and_then(|()| file.sync())
-        .and_then(|()| disk.rename(&unfinished, &name));
-    if let Err(error) = written {
+        .and_then(|()| disk.rename(&unfinished, name));
+    if written.is_err() {
         let _ = disk.remove(&unfinished);
-        return Err(error);
     }
-    disk.sync_folder(RESTORE)
+    written
+}
+
+/// Reads a map from a file.
+pub(crate) fn read(disk: &dyn Disk, journal: JournalId, name: &str) -> io::Result<RestoreMap> {
+    let bytes = read_whole(disk, name)?;
+    RestoreMap::decode(&bytes, journal).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it is damaged"))
 }
 
 /// Removes a map, durably; fine when there is none.

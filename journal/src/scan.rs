@@ -103,19 +103,17 @@ struct Expected {
 }
 
 /// Reads a journal.
-pub(crate) fn scan(disk: &dyn Disk, superblock: &Superblock, depth: Depth) -> Result<Scan, JournalError> {
+pub(crate) fn scan(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    depth: Depth,
+    first: SegmentNumber,
+    mark: &TailMark,
+) -> Result<Scan, JournalError> {
     let failed = |doing: &str, source| JournalError::Io { journal: disk.describe(), doing: doing.into(), source };
-    let names = match disk.list(SEGMENTS) {
-        Ok(names) => names,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(source) => return Err(failed("list segments", source)),
-    };
-    let mut numbers: BTreeSet<u32> = (1..=superblock.last_segment.get()).collect();
-    for name in &names {
-        numbers.extend(SegmentNumber::of_file(name).map(SegmentNumber::get));
-    }
+    let numbers = numbers(disk, superblock)?;
     let mut segments = Vec::with_capacity(numbers.len());
-    for number in numbers.into_iter().map(SegmentNumber::new) {
+    for number in numbers.range(first..).copied() {
         let file = open_segment(disk, number)?;
         let bytes = file.as_ref().map(|file| file.len()).transpose();
         let file_bytes = bytes.map_err(|source| failed(&format!("look at segment {number}"), source))?;
@@ -124,7 +122,7 @@ pub(crate) fn scan(disk: &dyn Disk, superblock: &Superblock, depth: Depth) -> Re
     }
     let marks: Vec<Option<TailMark>> = segments.iter().map(|s| s.header.as_ref().ok().map(|h| h.mark)).collect();
     let mut sightings = Vec::new();
-    let mut expected = Expected { number: 1, previous: Some(0) };
+    let mut expected = Expected { number: mark.next_chunk.get(), previous: Some(mark.previous) };
     for (i, segment) in segments.iter_mut().enumerate() {
         let number = segment.number;
         let Some(file) = open_segment(disk, number)? else { continue };
@@ -164,8 +162,24 @@ pub(crate) fn scan(disk: &dyn Disk, superblock: &Superblock, depth: Depth) -> Re
     Ok(Scan { segments, sightings })
 }
 
+/// The segments that there are, or should be.
+pub(crate) fn numbers(disk: &dyn Disk, superblock: &Superblock) -> Result<BTreeSet<SegmentNumber>, JournalError> {
+    let names = match disk.list(SEGMENTS) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(source) => {
+            return Err(JournalError::Io { journal: disk.describe(), doing: "list segments".into(), source });
+        }
+    };
+    let first = superblock.retained.first_segment;
+    let mut numbers: BTreeSet<_> = (first.get()..=superblock.last_segment.get()).map(SegmentNumber::new).collect();
+    // What was given back may still have its name when a crash came between.
+    numbers.extend(names.iter().filter_map(|name| SegmentNumber::of_file(name)).filter(|number| *number >= first));
+    Ok(numbers)
+}
+
 /// A segment's file; `None` when there is none.
-fn open_segment(disk: &dyn Disk, number: SegmentNumber) -> Result<Option<Arc<dyn DiskFile>>, JournalError> {
+pub(crate) fn open_segment(disk: &dyn Disk, number: SegmentNumber) -> Result<Option<Arc<dyn DiskFile>>, JournalError> {
     match disk.open(&number.file(), Access::Read) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -3,6 +3,7 @@
 //! Owns the rules of sessions: granting, fencing, continuing (PROTOCOL R17, R20, R22, R24), each splitter's by itself.
 //! Pure: what is to be recorded comes out, the journal records it.
 
+use crate::checkpoint::{In, Out};
 use record::chunk::BodyHeader;
 use record::conversation::Continuation;
 use record::fault::{Bug, bug};
@@ -10,7 +11,7 @@ use record::geometry::Extent;
 use record::ids::{Incarnation, JournalId, SplitterId};
 use record::member::SessionNote;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
-use record::streams::{StreamAt, Streams};
+use record::streams::{STREAMS_BYTES, StreamAt, Streams};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a session is; each the number behind the last record.
@@ -202,6 +203,27 @@ impl Sessions {
     /// What the newest sessions expect is not known any more: they take no more records.
     pub(crate) fn end(&mut self) {
         self.ended = self.streams.iter().map(|at| at.splitter).collect();
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn save(&self, out: &mut Out) {
+        out.fixed(&self.streams.encode());
+        out.list(self.ended.iter(), |out, splitter| out.splitter(*splitter));
+        out.list(self.lives.iter(), |out, (splitter, life)| {
+            out.splitter(*splitter);
+            out.u64(life.get());
+        });
+        out.u64(self.burnt.get());
+    }
+
+    /// From a checkpoint.
+    pub(crate) fn restore(input: &mut In<'_>) -> Option<Self> {
+        Some(Self {
+            streams: Streams::decode(&input.fixed::<STREAMS_BYTES>()?)?,
+            ended: input.list(In::splitter)?,
+            lives: input.list(|input| Some((input.splitter()?, SplitterIncarnation::new(input.u64()?))))?,
+            burnt: Session::new(input.u64()?),
+        })
     }
 
     /// This session is never granted again.

@@ -3,21 +3,26 @@
 //! Owns the one way in, `apply`, used alike for chunks read at open and for chunks that have just become durable.
 //! No file, no clock.
 
+mod saving;
+
 use crate::chunks::{Chunk, Chunks, Kept};
 use crate::error::{Asked, PointError};
 use crate::index::{Answer, Answered, Content, HeadedIndex, Home, Index, Resolved, RunIndex};
 use crate::members::{Member, Members};
 use crate::notes::{Event, Notes};
 use crate::path::Path;
+use crate::place::SegmentNumber;
 use crate::recovery::{Damage, Decision, Verdict};
 use crate::session::Sessions;
-use crate::timeline::{Speaker, Timeline};
+use crate::superblock::Retained;
+use crate::timeline::{At, Speaker, Timeline};
 use record::geometry::Extent;
 use record::header::ChunkHeader;
 use record::ids::Incarnation;
 use record::op::Op;
 use record::position::{Position, Session, StreamSeq};
 use record::streams::Streams;
+pub(crate) use saving::Stretch;
 
 /// Most damaged places that are kept; more are only counted.
 pub(crate) const DAMAGE_MAX: usize = 1024;
@@ -67,6 +72,9 @@ pub(crate) struct State {
     pub payload_bytes: u64,
     /// The largest id of a rollback.
     pub last_rollback: u64,
+    retained: Retained,
+    /// What the replicas should hold and do not: it could not be read when it was to be brought to them.
+    base_lost: Vec<(Incarnation, Extent)>,
 }
 
 impl State {
@@ -85,6 +93,8 @@ impl State {
             used_bytes: 0,
             payload_bytes: 0,
             last_rollback: 0,
+            retained: Retained::ALL,
+            base_lost: Vec::new(),
         }
     }
 
@@ -96,6 +106,7 @@ impl State {
             "chunks are applied in order of position"
         );
         let session = chunk.body.header.session;
+        self.timeline.begin_chunk();
         self.index.behind_mut().chunk(chunk.place, chunk.header.first_position, chunk.body.digest);
         let places = chunk.body.records.iter().map(|record| &record.descriptor);
         self.index.expect(&places.filter_map(|of| Some((of.volume, of.extent?.start()))));
@@ -106,7 +117,7 @@ impl State {
         }
         self.streams_at(&chunk.header.streams);
         self.used_bytes += chunk.header.disk_bytes();
-        self.payload_bytes += chunk.body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
+        self.payload_bytes += u64::from(chunk.header.payload_len);
         self.chunks.push(chunk);
     }
 
@@ -182,13 +193,14 @@ impl State {
         }
     }
 
-    /// All that was found on disk, as it was decided. `chunk` gives the headers and notes that were seen.
+    /// All that was found on disk behind this state, as it was decided. `chunk` gives the headers and notes that were
+    /// seen.
     pub(crate) fn replay(
-        index: RunIndex,
+        self,
         decision: &Decision,
         mut chunk: impl FnMut(usize) -> (ChunkHeader, Option<(Chunk, Notes)>),
     ) -> Self {
-        let mut state = Self::new(index);
+        let mut state = self;
         for verdict in &decision.verdicts {
             match verdict {
                 Verdict::Keep { seen } | Verdict::Descriptions { seen } => match chunk(*seen) {
@@ -213,6 +225,49 @@ impl State {
         state
     }
 
+    // ---- what is kept of the past
+
+    /// What is kept of the past, and what the replicas should hold and do not.
+    pub(crate) fn keep(&mut self, retained: Retained, base_lost: Vec<(Incarnation, Extent)>) {
+        self.timeline.set_horizon(retained.horizon);
+        (self.retained, self.base_lost) = (retained, base_lost);
+        self.forget(retained.first_segment, retained.first_position);
+    }
+
+    /// Positions before this one are no points any more, but for bookmarks.
+    pub(crate) fn set_horizon(&mut self, horizon: At) {
+        self.retained.horizon = horizon;
+        self.timeline.set_horizon(horizon);
+    }
+
+    /// What is kept of the past.
+    pub(crate) fn retained(&self) -> &Retained {
+        &self.retained
+    }
+
+    /// What the replicas should hold and do not.
+    pub(crate) fn base_lost(&self) -> &[(Incarnation, Extent)] {
+        &self.base_lost
+    }
+
+    /// The replicas hold the content of this position: what was lost in front of it is told by `base_lost` from here on.
+    pub(crate) fn distributed(&mut self, to: Position, base_lost: Vec<(Incarnation, Extent)>) {
+        self.retained.distributed = to;
+        self.base_lost = base_lost;
+    }
+
+    /// Segments in front of this one, which begins with that record, are not in the journal any more.
+    pub(crate) fn forget(&mut self, segment: SegmentNumber, first: Position) {
+        (self.retained.first_segment, self.retained.first_position) = (segment, first);
+        for chunk in self.chunks.forget(segment) {
+            self.used_bytes = self.used_bytes.saturating_sub(chunk.disk_bytes());
+            self.payload_bytes = self.payload_bytes.saturating_sub(u64::from(chunk.payload_bytes));
+        }
+        self.timeline.forget(first);
+        self.index.behind_mut().forget(first);
+        self.damage.retain(|damage| damage.place.segment >= segment);
+    }
+
     // ---- asking
 
     /// Chunks in order of position.
@@ -235,7 +290,10 @@ impl State {
     /// What an extent of a volume is made of, in address order, without a hole between pieces: what was asked for.
     pub(crate) fn pieces(&self, member: &Member, path: &Path, answered: Answered) -> Vec<Piece> {
         // Lost records may have written anywhere: what is older than the newest lost one is not known any more.
-        let newest_lost = self.lost.iter().chain(&answered.lost).filter_map(|(first, last)| {
+        // What was lost before the content of the replicas is told by `base_lost`.
+        let distributed = self.retained.distributed;
+        let lost = self.lost.iter().chain(&answered.lost).filter(|(_, last)| *last > distributed);
+        let newest_lost = lost.filter_map(|(first, last)| {
             path.newest_at_or_before(*last).filter(|newest| newest >= first).map(|n| (*first, n))
         });
         let newest_lost = newest_lost.max_by_key(|(_, newest)| *newest);
@@ -245,7 +303,8 @@ impl State {
                 Home::Record(_) => resolved.position,
                 Home::Base => member.join,
             };
-            let source = match (newest_lost, resolved.home) {
+            let home = if resolved.position <= distributed { Home::Base } else { resolved.home };
+            let source = match (newest_lost, home) {
                 (Some((first, last)), _) if last > written => Source::Lost { first, last },
                 (_, Home::Record(Content::Data)) => self.log(resolved.position),
                 (_, Home::Record(Content::Zero)) => Source::Zero,
@@ -254,7 +313,27 @@ impl State {
             };
             Piece { extent: resolved.extent, position: resolved.position, source }
         };
-        answered.runs.into_iter().map(piece).collect()
+        let pieces = answered.runs.into_iter().map(piece);
+        pieces.flat_map(|piece| self.base_pieces(member.incarnation, piece)).collect()
+    }
+
+    /// A piece of the replica, without what the replica should hold and does not.
+    fn base_pieces(&self, volume: Incarnation, piece: Piece) -> Vec<Piece> {
+        let lost = self.base_lost.iter().filter(|(of, extent)| *of == volume && extent.overlaps(piece.extent));
+        let lost: Vec<Extent> = match piece.source {
+            Source::Base => lost.filter_map(|(_, extent)| extent.intersection(piece.extent)).collect(),
+            Source::Log { .. } | Source::Zero | Source::Hole | Source::Lost { .. } => Vec::new(),
+        };
+        if lost.is_empty() {
+            return vec![piece];
+        }
+        let distributed = self.retained.distributed;
+        let refused = Source::Lost { first: distributed, last: distributed };
+        let sound = crate::index::subtract(&[piece.extent], &lost);
+        let mut out: Vec<Piece> = sound.into_iter().map(|extent| Piece { extent, ..piece.clone() }).collect();
+        out.extend(lost.into_iter().map(|extent| Piece { extent, source: refused.clone(), ..piece.clone() }));
+        out.sort_by_key(|piece| piece.extent.start());
+        out
     }
 
     fn log(&self, position: Position) -> Source {
@@ -267,6 +346,16 @@ impl State {
     /// The sectors of a volume that records at these positions changed.
     pub(crate) fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent> {
         self.index.touched(volume, positions)
+    }
+
+    /// The same, to be read without a lock.
+    pub(crate) fn touched_later(&self, volume: Incarnation, positions: &Path) -> impl FnOnce() -> Vec<Extent> + use<> {
+        self.index.behind().touched_later(volume, positions)
+    }
+
+    /// Whether records behind `from`, up to `to`, are lost.
+    pub(crate) fn has_lost(&self, from: Position, to: Position) -> bool {
+        self.lost.iter().any(|(first, last)| *first <= to && *last > from)
     }
 
     /// Whether a position can be offered.

@@ -2,6 +2,7 @@
 //!
 //! Owns the report types; the numbers are filled in where they are known.
 
+use crate::checkpoint::{In, Out};
 use crate::place::Place;
 use crate::recovery::Damage;
 use crate::session::Watermarks;
@@ -18,6 +19,19 @@ impl OpCounts {
     /// One more of `op`.
     pub(crate) fn add(&mut self, op: Op) {
         *self.0.entry(op).or_default() += 1;
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn save(&self, out: &mut Out) {
+        out.list(self.0.iter(), |out, (op, count)| {
+            out.u8(op.to_u8());
+            out.u64(*count);
+        });
+    }
+
+    /// From a checkpoint.
+    pub(crate) fn restore(input: &mut In<'_>) -> Option<Self> {
+        input.list(|input| Some((Op::from_u8(input.u8()?)?, input.u64()?))).map(Self)
     }
 
     /// How many of `op`.

@@ -4,6 +4,7 @@
 //! slot 0 (4 KiB) | slot 1 (4 KiB)        the newer generation with a valid checksum counts
 //!   0 magic u32  4 version u16  8 generation u64  16 journal 16  32 group 16  48 compat u64  56 incompat u64
 //!  64 segment_bytes u64  72 created u64  80 last_segment u32  84 clean u8  88 mark 304  392 name_len u8  393 name
+//! 520 horizon u64  528 horizon_label u64  536 distributed u64  544 target u64  552 first_position u64  560 first_segment u32
 //! 4092 crc32c, salted with the journal's id
 //! ```
 //!
@@ -15,19 +16,23 @@ use crate::device::{Access, Disk, DiskFile};
 use crate::error::JournalError;
 use crate::mark::{MARK_BYTES, TailMark, id_at, u32_at, u64_at};
 use crate::place::{SUPERBLOCK, SegmentNumber, UNFINISHED};
+use crate::timeline::At;
 use record::checksum::Salt;
 use record::geometry::BLOCK_BYTES;
 use record::ids::{GroupId, JournalId};
 use record::member::NAME_BYTES_MAX;
-use record::position::Label;
+use record::position::{Label, Position};
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"UDSB");
 /// Version of the journal's files: superblock, segment header and footer, restore map. 1: the first.
 pub(crate) const VERSION: u16 = 1;
-/// Features without which a journal cannot be read that this release knows: none.
-const INCOMPAT_KNOWN: u64 = 0;
+/// Feature: what is older than `distributed` is in the replicas, and may be gone from the journal.
+const INCOMPAT_RETAINED: u64 = 1;
+/// Features without which a journal cannot be read that this release knows.
+const INCOMPAT_KNOWN: u64 = INCOMPAT_RETAINED;
+const RETAINED_AT: usize = 520;
 const MARK_AT: usize = 88;
 const NAME_AT: usize = MARK_AT + MARK_BYTES;
 const CRC_AT: usize = BLOCK_BYTES - 4;
@@ -52,6 +57,59 @@ pub(crate) struct Superblock {
     pub clean: bool,
     /// Everything in front of it is durable.
     pub mark: TailMark,
+    /// What is kept of the past.
+    pub retained: Retained,
+}
+
+/// What is kept of the past: each forgotten step by step, durable before the next (ENGINE 24).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Retained {
+    /// Positions before it are no points any more, but for bookmarks.
+    pub horizon: At,
+    /// What the replicas hold: of every version that a point has and that is not behind this position, the newest.
+    pub distributed: Position,
+    /// They are being brought to this one; `distributed` when they are not.
+    pub target: Position,
+    /// The first record that is still in the journal.
+    pub first_position: Position,
+    /// The segment that begins with it.
+    pub first_segment: SegmentNumber,
+}
+
+impl Retained {
+    /// Nothing was ever forgotten.
+    pub(crate) const ALL: Self = Self {
+        horizon: At::ORIGIN,
+        distributed: Position::ORIGIN,
+        target: Position::ORIGIN,
+        first_position: Position::FIRST,
+        first_segment: SegmentNumber::FIRST,
+    };
+
+    fn encode(&self, out: &mut [u8]) {
+        // As it always was, where nothing was ever forgotten.
+        if *self == Self::ALL {
+            return;
+        }
+        out[0..8].copy_from_slice(&self.horizon.position.get().to_le_bytes());
+        out[8..16].copy_from_slice(&self.horizon.label.nanos().to_le_bytes());
+        out[16..24].copy_from_slice(&self.distributed.get().to_le_bytes());
+        out[24..32].copy_from_slice(&self.target.get().to_le_bytes());
+        out[32..40].copy_from_slice(&self.first_position.get().to_le_bytes());
+        out[40..44].copy_from_slice(&self.first_segment.get().to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let horizon = At { position: Position::new(u64_at(bytes, 0)), label: Label::from_nanos(u64_at(bytes, 8)) };
+        Self {
+            horizon,
+            distributed: Position::new(u64_at(bytes, 16)),
+            target: Position::new(u64_at(bytes, 24)),
+            // Zeros in a journal of a time when nothing was ever forgotten.
+            first_position: Position::new(u64_at(bytes, 32)).max(Position::FIRST),
+            first_segment: SegmentNumber::new(u32_at(bytes, 40)).max(SegmentNumber::FIRST),
+        }
+    }
 }
 
 /// Why a slot does not count.
@@ -81,6 +139,10 @@ impl Superblock {
         let name_len = name.len() as u8;
         out[NAME_AT] = name_len;
         out[NAME_AT + 1..NAME_AT + 1 + name.len()].copy_from_slice(name);
+        self.retained.encode(&mut out[RETAINED_AT..]);
+        // Only once there is something that an older release would read wrongly.
+        let incompat = if self.retained.target > Position::ORIGIN { INCOMPAT_RETAINED } else { 0 };
+        out[56..64].copy_from_slice(&incompat.to_le_bytes());
         let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -111,6 +173,7 @@ impl Superblock {
             last_segment: SegmentNumber::new(u32_at(bytes, 80)),
             clean: bytes[84] == 1,
             mark,
+            retained: Retained::decode(&bytes[RETAINED_AT..]),
         })
     }
 }

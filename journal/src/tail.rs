@@ -19,7 +19,7 @@ use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
-use crate::superblock::SuperblockFile;
+use crate::superblock::{Retained, SuperblockFile};
 use record::chunk::Body;
 use record::fault::{Bug, bug};
 use record::geometry::BLOCK_BYTES;
@@ -318,6 +318,32 @@ impl Tail {
     pub(crate) fn disk_use(&self) -> (u64, u64) {
         let active = self.active.as_ref().map_or(0, |active| active.bytes);
         (self.segments, self.sealed_bytes + active)
+    }
+
+    /// What is kept of the past changes; durable when it returns.
+    pub(crate) fn retain(&mut self, retained: Retained) -> Result<(), JournalError> {
+        self.writable()?;
+        let stored = self.superblock.store(|superblock| superblock.retained = retained);
+        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+    }
+
+    /// What is kept of the past.
+    pub(crate) fn retained(&self) -> &Retained {
+        &self.superblock.current().retained
+    }
+
+    /// A segment is not needed any more, by anybody, and that is durable; answers with the bytes that left the journal.
+    pub(crate) fn retire(&mut self, number: SegmentNumber) -> io::Result<u64> {
+        let name = number.file();
+        let bytes = match self.disk.open(&name, Access::Read) {
+            Ok(file) => file.len()?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        self.disk.remove(&name)?;
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
+        self.segments = self.segments.saturating_sub(1);
+        Ok(bytes)
     }
 
     /// Marks the journal as in use: whatever comes next, the end of the last clean close is not its end.

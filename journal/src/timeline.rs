@@ -1,10 +1,12 @@
 //! Which positions can be offered as points, and what a person calls them.
 //!
-//! Owns labels, gaps, bookmarks and the other marks of a group's history, and the meaning of a `Point`; which positions
-//! are points across several splitters is `barriers`'. A pure machine: records go in in order of position, answers come
+//! Owns gaps, bookmarks and the other marks of a group's history, and the meaning of a `Point`; which positions
+//! are points across several splitters is `barriers`', when a position was `labels`'. A pure machine: records go in in order of position, answers come
 //! out; no file, no clock.
 
 mod barriers;
+mod labels;
+mod saving;
 mod view;
 
 pub use view::{At, Bookmark, Gap, GapCause, Mark, MarkKind, TimelineView, Window, utc};
@@ -14,6 +16,7 @@ use crate::notes::{Change, Event};
 use crate::path::Rollback;
 use crate::status::OpCounts;
 use barriers::Barriers;
+pub(crate) use labels::Labels;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
 use record::ids::{Incarnation, SplitterId};
@@ -21,7 +24,7 @@ use record::member::BookmarkNote;
 use record::op::Op;
 use record::point::Point;
 use record::position::{Label, Position, Session};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Newest flushes and newest discards after a pause that are kept as marks, each.
 const RECENT_MARKS_MAX: usize = 256;
@@ -54,8 +57,9 @@ pub(crate) struct Speaker {
 /// What the records of a group mean for its points.
 #[derive(Debug)]
 pub(crate) struct Timeline {
-    /// The label of every position from the first, each at least that of the one before.
-    labels: Vec<Label>,
+    labels: Labels,
+    /// Positions before it are no points any more, but for bookmarks.
+    horizon: At,
     /// Stretches without consistency, ascending, never overlapping; the last may be open.
     gaps: Vec<Withheld>,
     /// What the open gap still waits for: of each splitter (`None`: any one) a RESYNC_END of this session or a later.
@@ -73,8 +77,8 @@ pub(crate) struct Timeline {
     bookmarks: BTreeMap<String, (Position, u64)>,
     rollbacks: Vec<Rollback>,
     first_joined: Option<Position>,
-    flushes: VecDeque<Position>,
-    punches: VecDeque<Position>,
+    flushes: VecDeque<At>,
+    punches: VecDeque<At>,
     last_punch: Option<Label>,
     marks: Vec<(Position, MarkKind)>,
     counts: OpCounts,
@@ -84,7 +88,8 @@ impl Timeline {
     /// Before the first record.
     pub(crate) fn new() -> Self {
         Self {
-            labels: Vec::new(),
+            labels: Labels::default(),
+            horizon: At::ORIGIN,
             gaps: Vec::new(),
             owed: BTreeMap::new(),
             barriers: Barriers::default(),
@@ -105,25 +110,32 @@ impl Timeline {
 
     // ---- records go in
 
+    /// The next record is the first of a chunk.
+    pub(crate) fn begin_chunk(&mut self) {
+        self.labels.begin_chunk();
+    }
+
     /// The next record. `name` is the volume's, for JOINED and LEAVE.
     pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, speaker: Speaker, volume_name: Option<&str>) {
-        let at = self.next_position();
-        self.labels.push(label.max(self.head().label));
+        let At { position: at, .. } = self.labels.push(label);
         self.counts.add(op);
         self.barriers.spoke(speaker.session, event);
         let name = || volume_name.unwrap_or_default().to_string();
+        if means_something(event) {
+            self.labels.note(at);
+        }
         match event {
             Event::Change(volume, extent, change) => {
                 self.determined(*volume, *extent, at);
                 self.sound = at;
                 match change {
-                    Change::Punch => self.punched(at),
+                    Change::Punch => self.punched(),
                     Change::Write | Change::Zero => {}
                 }
             }
             Event::Flush => {
                 self.sound = at;
-                push_recent(&mut self.flushes, at);
+                push_recent(&mut self.flushes, self.labels.head());
             }
             Event::Bookmark(BookmarkNote { ticket, name }) => {
                 self.sound = at;
@@ -202,7 +214,11 @@ impl Timeline {
 
     /// Volumes of more than one splitter are shown from the last record on, or not any more.
     pub(crate) fn set_shared(&mut self, shared: bool) {
-        self.barriers.set_shared(self.head().position, shared);
+        let at = self.head().position;
+        if let Some(before) = at.previous() {
+            self.labels.note(before);
+        }
+        self.barriers.set_shared(at, shared);
     }
 
     /// Ends the open gap at the last record, if nothing is owed.
@@ -212,6 +228,7 @@ impl Timeline {
             && self.owed.is_empty()
         {
             gap.end = Some(at);
+            self.labels.note(at);
             self.sound = at;
             self.gaps.retain(|gap| gap.end != Some(gap.begin));
         }
@@ -219,9 +236,7 @@ impl Timeline {
 
     /// Records up to `last` are lost.
     pub(crate) fn lost(&mut self, last: Position) {
-        let label = self.head().label;
-        let count = usize::try_from(last.get()).unwrap_or(usize::MAX).max(self.labels.len());
-        self.labels.resize(count, label);
+        self.labels.lost(last);
     }
 
     /// What lost records said about consistency cannot be known: points are refused from the last sound one on,
@@ -238,6 +253,10 @@ impl Timeline {
         }
         // What was withheld before stays so: the new stretch begins behind it.
         let begin = self.gaps.last().and_then(|gap| gap.end).map_or(begin, |end| begin.max(end));
+        self.labels.note(begin);
+        if let Some(before) = begin.previous() {
+            self.labels.note(before);
+        }
         self.gaps.push(Withheld { begin, end: None, cause });
     }
 
@@ -262,15 +281,53 @@ impl Timeline {
             && let Some(unsure) = self.unsure.last_mut().filter(|unsure| unsure.end.is_none())
         {
             unsure.end = Some(at);
+            self.labels.note(at);
         }
     }
 
-    fn punched(&mut self, at: Position) {
-        let label = self.head().label;
+    /// Positions before it are no points any more, but for bookmarks.
+    pub(crate) fn set_horizon(&mut self, horizon: At) {
+        self.horizon = horizon;
+        self.labels.note_as(horizon);
+    }
+
+    /// Positions before it are no points any more, but for bookmarks.
+    pub(crate) fn horizon(&self) -> At {
+        self.horizon
+    }
+
+    fn was_joined(&self, position: Position) -> bool {
+        self.first_joined.is_some_and(|first| first <= position)
+    }
+
+    /// The first position of the window, gaps aside.
+    fn first(&self) -> Result<Position, PointError> {
+        Ok(self.first_joined.ok_or(PointError::NoVolume)?.max(self.horizon.position))
+    }
+
+    /// Nothing in front of this position is ever asked again: what only concerns that goes.
+    pub(crate) fn forget(&mut self, position: Position) {
+        let over = |stretch: &Withheld| stretch.end.is_some_and(|end| end < position);
+        self.gaps.retain(|stretch| !over(stretch));
+        self.unsure.retain(|stretch| !over(stretch));
+        self.failures.retain(|(at, ..)| *at >= position);
+        self.flushes.retain(|at| at.position >= position);
+        self.punches.retain(|at| at.position >= position);
+        self.marks.retain(|(at, _)| *at >= position);
+        self.barriers.forget(position);
+        self.labels.forget_chunks(position);
+        let (first, horizon, sound) = (self.first_joined, self.horizon.position, self.sound);
+        let bookmarks: BTreeSet<Position> = self.bookmarks.values().map(|(at, _)| *at).collect();
+        let stays = |at: Position| Some(at) == first || at == horizon || at == sound || bookmarks.contains(&at);
+        self.labels.forget_notes(position, stays);
+    }
+
+    fn punched(&mut self) {
+        let At { label, .. } = self.head();
         let paused = self.last_punch.is_none_or(|last| label.nanos() - last.nanos() >= PUNCH_PAUSE_NANOS);
         self.last_punch = Some(label);
         if paused {
-            push_recent(&mut self.punches, at);
+            push_recent(&mut self.punches, self.labels.head());
         }
     }
 
@@ -278,17 +335,17 @@ impl Timeline {
 
     /// The newest position, with its label; the origin when there is none.
     pub(crate) fn head(&self) -> At {
-        At { position: Position::new(self.labels.len() as u64), label: self.labels.last().copied().unwrap_or_default() }
+        self.labels.head()
     }
 
-    fn next_position(&self) -> Position {
-        self.head().position.next()
+    /// When positions were.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
     }
 
-    /// A position with its label.
+    /// A position with its label; of one that means nothing the label may be a chunk older, see `Labels`.
     pub(crate) fn at(&self, position: Position) -> At {
-        let index = position.get().checked_sub(1).and_then(|i| usize::try_from(i).ok());
-        At { position, label: index.and_then(|i| self.labels.get(i)).copied().unwrap_or_default() }
+        self.labels.at(position)
     }
 
     /// Rollbacks, oldest first.
@@ -356,8 +413,7 @@ impl Timeline {
 
     /// The oldest and the newest point. `Err` with what holds back all there are.
     pub(crate) fn window(&self) -> Result<Window, PointError> {
-        let first = self.first_joined.ok_or(PointError::NoVolume)?;
-        let oldest = self.at_or_behind(first)?;
+        let oldest = self.at_or_behind(self.first()?)?;
         let newest = self.at_or_before(self.head().position, oldest)?;
         Ok(Window { oldest: self.at(oldest), newest: self.at(newest) })
     }
@@ -406,8 +462,9 @@ impl Timeline {
 
     /// Whether a position can be offered: `Err` says why not. Whether it is consistent across splitters is not asked.
     pub(crate) fn offered(&self, position: Position, asked: Asked) -> Result<Position, PointError> {
-        let first = self.first_joined.ok_or(PointError::NoVolume)?;
-        if position >= first && position <= self.head().position {
+        let first = self.first()?;
+        let bookmarked = || self.bookmarks.values().any(|(at, _)| *at == position);
+        if position <= self.head().position && (position >= first || (self.was_joined(position) && bookmarked())) {
             return match self.withheld(position) {
                 Some(withheld) => Err(PointError::InsideGap { asked: self.at(position), gap: self.gap(withheld) }),
                 None => Ok(position),
@@ -421,14 +478,23 @@ impl Timeline {
         })
     }
 
+    /// The label that a point names, if it is named by one.
+    pub(crate) fn time_of(&self, point: &Point) -> Option<Label> {
+        match point {
+            Point::Time(label) => Some(*label),
+            Point::Ago(nanos) => Some(Label::from_nanos(self.head().label.nanos().saturating_sub(*nanos))),
+            Point::Latest | Point::Oldest | Point::Bookmark(_) | Point::Seq(_) => None,
+        }
+    }
+
     /// The position of a point, if it can be offered. While several splitters serve the group, only barriers are, unless
-    /// the caller waives that with `any`.
-    pub(crate) fn resolve(&self, point: &Point, any: bool) -> Result<Position, PointError> {
-        let position = self.find(point, any)?;
+    /// the caller waives that with `any`. `at` is the last position whose label is not after `time_of`, where that is one.
+    pub(crate) fn resolve(&self, point: &Point, at: Position, any: bool) -> Result<Position, PointError> {
+        let position = self.find(point, at, any)?;
         if any || self.barriers.allow(position) { Ok(position) } else { Err(self.not_a_barrier(position)) }
     }
 
-    fn find(&self, point: &Point, any: bool) -> Result<Position, PointError> {
+    fn find(&self, point: &Point, at: Position, any: bool) -> Result<Position, PointError> {
         match point {
             Point::Latest if any => {
                 let mut newest = self.head().position;
@@ -444,19 +510,17 @@ impl Timeline {
                 None => Err(PointError::UnknownBookmark { name: name.clone() }),
             },
             Point::Seq(position) => self.offered(*position, Asked::Position(*position)),
-            Point::Time(label) => self.at_time(*label, any),
-            Point::Ago(nanos) => {
-                let then = self.head().label.nanos().saturating_sub(*nanos);
-                self.at_time(Label::from_nanos(then), any)
+            Point::Time(_) | Point::Ago(_) => {
+                let label = self.time_of(point).unwrap_or_default();
+                self.at_time(label, at, any)
             }
         }
     }
 
-    /// The last position whose label is not after `label`: what was live then, since positions rise with time. Where
-    /// only barriers are points, the last of them.
-    fn at_time(&self, label: Label, any: bool) -> Result<Position, PointError> {
-        let count = self.labels.partition_point(|l| *l <= label);
-        let position = self.offered(Position::new(count as u64), Asked::Time(label))?;
+    /// What was live at a time: `at`, the last position whose label is not after it. Where only barriers are points, the
+    /// last of them.
+    fn at_time(&self, label: Label, at: Position, any: bool) -> Result<Position, PointError> {
+        let position = self.offered(at, Asked::Time(label))?;
         if any || self.barriers.allow(position) {
             return Ok(position);
         }
@@ -471,9 +535,9 @@ impl Timeline {
             .iter()
             .map(|at| (*at, MarkKind::Flush))
             .chain(self.punches.iter().map(|at| (*at, MarkKind::PunchAfterPause)))
-            .chain(self.barriers.newest(RECENT_MARKS_MAX).map(|at| (at, MarkKind::Barrier)))
-            .chain(self.marks.iter().cloned())
-            .map(|(at, kind)| Mark { at: self.at(at), kind })
+            .chain(self.barriers.newest(RECENT_MARKS_MAX).map(|at| (self.at(at), MarkKind::Barrier)))
+            .chain(self.marks.iter().map(|(at, kind)| (self.at(*at), kind.clone())))
+            .map(|(at, kind)| Mark { at, kind })
             .collect();
         marks.sort_by_key(|mark| mark.at.position);
         let mut gaps: Vec<Gap> = self.gaps.iter().chain(&self.unsure).map(|withheld| self.gap(withheld)).collect();
@@ -490,7 +554,28 @@ impl Timeline {
     }
 }
 
-fn push_recent(recent: &mut VecDeque<Position>, at: Position) {
+/// Whether a person may be told when it was.
+fn means_something(event: &Event) -> bool {
+    match event {
+        Event::Change(..) | Event::Flush | Event::Noop | Event::Commit => false,
+        Event::Bookmark(_)
+        | Event::Indeterminate(..)
+        | Event::ResyncBegin
+        | Event::ResyncEnd
+        | Event::Join(_)
+        | Event::Joined(_)
+        | Event::Leave(_)
+        | Event::Rollback(_)
+        | Event::BookmarkRemoved(_)
+        | Event::Recovery(_)
+        | Event::SessionGranted(_)
+        | Event::SessionLost(_)
+        | Event::Barrier(_)
+        | Event::Unreadable(_) => true,
+    }
+}
+
+fn push_recent(recent: &mut VecDeque<At>, at: At) {
     if recent.len() == RECENT_MARKS_MAX {
         recent.pop_front();
     }

@@ -13,6 +13,7 @@ use crate::scan::{self, Depth, FooterSeen, Window};
 use crate::segment::SegmentHeaderError;
 use crate::state::State;
 use crate::status::OpCounts;
+use crate::superblock;
 use record::geometry::{BLOCK_BYTES, Extent};
 use record::header::HEADER_BYTES;
 use record::ids::{GroupId, Incarnation, JournalId};
@@ -104,6 +105,8 @@ pub enum FindingKind {
     Footer,
     /// A restore map.
     RestoreMap,
+    /// A checkpoint of the state.
+    Checkpoint,
     /// An unfinished write at the tail: torn by a crash, or under way.
     Tail,
     /// A file that belongs to another journal, or to none.
@@ -118,15 +121,21 @@ pub fn verify(directory: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
 
 /// The same on any disk.
 pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, JournalError> {
+    let first = |disk| superblock::load(disk).map(|slots| slots.current.retained.first_segment);
+    let mut oldest = first(disk)?;
     let mut report = attempt(disk, progress)?;
     // A daemon may append while we read: what looked damaged at the tail may only have been half there. What is
     // really damaged stays so.
-    for _ in 0..2 {
+    for _ in 0..3 {
         let newest = SegmentNumber::new(report.newest_segment).file();
-        let at_tail = |f: &Finding| f.severity == Severity::Damage && f.file == newest;
-        if !report.findings.iter().any(at_tail) {
+        let is_damage = |f: &&Finding| f.severity == Severity::Damage;
+        let at_tail = report.findings.iter().filter(is_damage).any(|f| f.file == newest);
+        // It may have given segments back meanwhile, too.
+        let now = first(disk)?;
+        if !at_tail && (now == oldest || !report.is_damaged()) {
             break;
         }
+        oldest = now;
         let again = attempt(disk, progress)?;
         let same = again.findings == report.findings;
         report = again;
@@ -153,6 +162,11 @@ fn attempt(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verify
                 "one copy of the superblock is not readable; the other is good, and the next open writes this one again",
             );
         }
+    }
+    for file in &found.unreadable {
+        let message =
+            "this checkpoint is not readable: a restart takes longer; another one, or the segments, say the same";
+        findings.about(Severity::Note, FindingKind::Checkpoint, file, 0, 0, message);
     }
     segments(disk, &found, &mut findings);
     for damage in state.damage().0 {

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Group, SPLITTER, Volume, at, lost};
-use journal::{JournalError, MarkKind};
+use journal::{HeldBack, JournalError, MarkKind};
 use kit::{Reference, Rng, SimDisk};
 use record::conversation::Continuation;
 use record::member::RollbackNote;
@@ -25,9 +25,35 @@ enum InFlight {
     Rollback(Position),
 }
 
+/// Forgets points, brings the replicas nearer and gives segments back: a part of it, or all.
+fn retain(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
+    group.send_or_stop()?;
+    let (head, horizon) = (group.head().get(), group.journal.space().horizon.position.get());
+    let to = at(horizon + rng.below(head - horizon + 1));
+    group.journal.forget(to).map_err(|_| InFlight::Nothing)?;
+    for _ in 0..rng.below(12) {
+        let distributed = group.journal.distribute(1 + rng.below(1 << 20)).map_err(|_| InFlight::Nothing)?;
+        if matches!(distributed.held_back_by, Some(HeldBack::Replica(_))) {
+            assert!(group.disk.is_stopped(), "a sound replica takes everything: {distributed:?}");
+            return Err(InFlight::Nothing);
+        }
+        if rng.one_in(2) {
+            group.journal.reclaim().map_err(|_| InFlight::Nothing)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes one random step of a history. `Err` when the world ended in it.
 fn step(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
-    match rng.below(16) {
+    let retains = group.volumes.iter().any(|volume| volume.file.is_some());
+    match rng.below(if retains { 20 } else { 16 }) {
+        16..=18 => retain(group, rng)?,
+        19 => {
+            let volume = group.volumes[0].clone();
+            let count = volume.sectors / 2 + rng.below(volume.sectors / 2);
+            group.write(volume.number, common::extent(rng.below(volume.sectors - count + 1), count));
+        }
         0 => {
             group.send_or_stop()?;
             let target = at(1 + rng.below(group.head().get()));
@@ -173,7 +199,10 @@ struct Start {
 }
 
 fn start(sizes: &[u64]) -> Start {
-    let group = Group::new(sizes);
+    begun(Group::new(sizes))
+}
+
+fn begun(group: Group) -> Start {
     Start { disk: group.disk.copy(), reference: group.reference.clone(), volumes: group.volumes.clone(), group }
 }
 
@@ -191,8 +220,11 @@ fn begin(start: &Start) -> Group {
 }
 
 fn crash_everywhere(seed: u64, sizes: &[u64], steps: u64, stride: u64) -> u64 {
-    let start = start(sizes);
-    let group = begin(&start);
+    crash_everywhere_from(&start(sizes), seed, steps, stride)
+}
+
+fn crash_everywhere_from(start: &Start, seed: u64, steps: u64, stride: u64) -> u64 {
+    let group = begin(start);
     let first = group.disk.steps();
     let whole = play(group, &mut Rng::new(seed), steps);
     assert!(matches!(whole.in_flight, InFlight::Nothing));
@@ -202,7 +234,7 @@ fn crash_everywhere(seed: u64, sizes: &[u64], steps: u64, stride: u64) -> u64 {
     while n <= total {
         for way in 0..3 {
             let mut rng = Rng::new(seed);
-            let group = begin(&start);
+            let group = begin(start);
             group.disk.stop_after(group.disk.steps() + n, seed ^ (n * 7 + way));
             let survivor = play(group, &mut rng, steps);
             let mut fate = Rng::new(seed ^ (n << 8) ^ way);
@@ -266,6 +298,32 @@ fn segments_are_made_whole_or_not_at_all_wherever_it_stops() {
         crashes += crash_everywhere(seed, &[1600], 20, 3);
     }
     println!("{crashes} crashes");
+}
+
+#[test]
+fn what_is_forgotten_brought_to_the_replicas_and_given_back_is_so_or_not_wherever_it_stops() {
+    let start = begun(with_a_past());
+    let mut crashes = 0;
+    for seed in Rng::seeds(900, 3) {
+        println!("SEED={seed}");
+        crashes += crash_everywhere_from(&start, seed, 24, 5);
+    }
+    println!("{crashes} crashes");
+}
+
+/// A group with replicas on the simulated disk, and some segments full of records.
+fn with_a_past() -> Group {
+    let mut group = Group::with_replicas_on_disk(&[1500, 24]);
+    let volume = group.volumes[0].number;
+    for n in 0..9 {
+        group.write(volume, common::extent(n * 50, 900 + n));
+        group.bookmark("kept");
+        assert!(group.send());
+    }
+    let removed = group.journal.remove_bookmark("kept", group.laying.label());
+    assert!(removed.expect("remove"), "there was one");
+    group.catch_up();
+    group
 }
 
 #[test]

@@ -18,6 +18,11 @@ fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/journal-v1")
 }
 
+/// A checkpoint of `common::fixture::checkpoint`, and its journal's superblock.
+fn checkpoints() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/state-v1")
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("the fixture") {
@@ -97,12 +102,22 @@ fn what_is_written_today_is_the_first_format_still() {
     }
 }
 
+#[test]
+fn a_checkpoint_is_written_today_as_it_was_first() {
+    for (name, bytes) in common::fixture::checkpoint() {
+        let kept = fs::read(checkpoints().join(&name)).expect("a file of the fixture");
+        let differs = kept.iter().zip(&bytes).position(|(a, b)| a != b);
+        assert!(differs.is_none() && kept.len() == bytes.len(), "{name} differs at {differs:?}: is this a new format?");
+    }
+}
+
 /// With `UNDISK_FREEZE=write` the missing ones are written: for a new version of a format only.
 #[test]
 fn every_frozen_file_is_there() {
     let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");
-    for (name, bytes) in common::fixture::build() {
-        let path = kept().join(&name);
+    let journal = common::fixture::build().into_iter().map(|(name, bytes)| (kept().join(name), bytes));
+    let checkpoint = common::fixture::checkpoint().into_iter().map(|(name, bytes)| (checkpoints().join(name), bytes));
+    for (path, bytes) in journal.chain(checkpoint) {
         if freeze && !path.exists() {
             fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
             fs::write(&path, bytes).expect("write the file");

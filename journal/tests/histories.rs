@@ -9,6 +9,7 @@
 mod common;
 
 use common::{Group, at};
+use journal::Image;
 use kit::Rng;
 use record::conversation::Continuation;
 use record::point::Point;
@@ -47,17 +48,88 @@ enum Size {
     Small,
     /// A volume is written in pieces of half a segment.
     Large,
+    /// The same, and what is old is given back.
+    Retained,
 }
 
-/// Plays one history; answers with its positions, and how many runs its index has in files.
-fn history(seed: u64, size: Size) -> (u64, usize) {
+/// What is given back along a history.
+#[derive(Default)]
+struct Past {
+    /// Images that somebody has open.
+    open: Vec<Image>,
+    segments: u64,
+}
+
+impl Past {
+    /// Gives up something of the past, goes back to a bookmark, or removes some.
+    fn step(&mut self, step: u64, group: &mut Group, rng: &mut Rng) {
+        let bookmarks = group.journal.reader().bookmarks();
+        match step {
+            21..=24 => self.retain(group, rng),
+            25 => {
+                if let Some(bookmark) = bookmarks.get(rng.index(bookmarks.len().max(1))) {
+                    group.rollback(bookmark.at.position);
+                    group.check_restore();
+                }
+            }
+            _ => {
+                for bookmark in bookmarks.iter().filter(|_| rng.one_in(2)) {
+                    let removed = group.journal.remove_bookmark(&bookmark.name, group.laying.label());
+                    assert!(removed.expect("remove"), "there was one");
+                    group.catch_up();
+                }
+            }
+        }
+    }
+
+    /// Forgets points, brings the replicas nearer, gives segments back: a part of it, or all.
+    fn retain(&mut self, group: &Group, rng: &mut Rng) {
+        let (head, horizon) = (group.head(), group.journal.space().horizon.position);
+        if rng.one_in(3)
+            && let Ok(image) = group.journal.image(at(horizon.get() + rng.below(head.get() - horizon.get() + 1)))
+        {
+            self.open.push(image);
+        }
+        if self.open.len() > 2 {
+            self.open.remove(0);
+        }
+        let forgotten = rng.below(head.get() - horizon.get() + 1) / (1 + rng.below(3));
+        group.journal.forget(at(horizon.get() + forgotten)).expect("forget");
+        for _ in 0..rng.below(40) {
+            let distributed = group.journal.distribute(1 + rng.below(1 << 20)).expect("distribute");
+            if rng.one_in(3) {
+                self.segments += group.journal.reclaim().expect("reclaim").segments;
+            }
+            if !distributed.more {
+                break;
+            }
+        }
+        for image in &self.open {
+            group.check_image(image);
+        }
+    }
+}
+
+/// What a history came to.
+struct Played {
+    positions: u64,
+    /// Runs that its index has in files.
+    runs: usize,
+    /// Segments that were given back.
+    segments: u64,
+}
+
+/// Plays one history.
+fn history(seed: u64, size: Size) -> Played {
     let mut rng = Rng::new(seed);
-    let mut group = match size {
-        Size::Small => Group::new(&[61, 200]),
-        Size::Large => Group::new(&[61, 200, 1500]),
+    let mut past = Past::default();
+    let (mut group, steps) = match size {
+        Size::Small => (Group::new(&[61, 200]), 60),
+        Size::Large => (Group::new(&[61, 200, 1500]), 60),
+        Size::Retained => (Group::new(&[61, 200, 1500]), 120),
     };
-    for _ in 0..60 {
-        if size == Size::Large && rng.one_in(2) {
+    for _ in 0..steps {
+        if size != Size::Small && rng.one_in(2) {
             let (volume, count) = (group.volumes[2].clone(), 900 + rng.below(500));
             if volume.left.is_none() {
                 group.write(volume.number, common::extent(rng.below(1500 - count), count));
@@ -67,45 +139,18 @@ fn history(seed: u64, size: Size) -> (u64, usize) {
         match rng.below(40) {
             0 => {
                 group.seal();
+                past.open.clear();
                 group = restart(group, true);
             }
             1 => {
                 group.seal();
+                past.open.clear();
                 group = restart(group, false);
             }
-            2..=4 => {
-                group.send();
-                let head = group.head();
-                let target = at(1 + rng.below(head.get()));
-                if group.journal.image(target).is_ok() {
-                    group.rollback(target);
-                    group.check_restore();
-                }
-            }
-            5 if group.volumes.len() < 5 => {
-                group.send();
-                let sectors = 1 + rng.below(90);
-                group.join(sectors);
-            }
-            6 if group.volumes.iter().filter(|v| v.left.is_none()).count() > 1 => {
-                group.send();
-                let leaving = rng.index(group.volumes.len());
-                if group.volumes[leaving].left.is_none() {
-                    let number = group.volumes[leaving].number;
-                    group.volumes[leaving].left =
-                        Some(group.journal.leave(number, group.laying.label()).expect("leave"));
-                    group.catch_up();
-                }
-            }
-            7 => {
-                group.journal.commit_idle().expect("commit");
-                group.catch_up();
-            }
-            8..=15 => {
+            step @ 21..=26 if size == Size::Retained => {
                 assert!(group.send());
+                past.step(step, &mut group, &mut rng);
             }
-            16..=19 => group.seal(),
-            20 => group.bookmark(&format!("b{}", rng.below(30))),
             _ => {
                 for _ in 0..=rng.below(6) {
                     group.lay_some(&mut rng);
@@ -121,10 +166,11 @@ fn history(seed: u64, size: Size) -> (u64, usize) {
     for _ in 0..25 {
         group.check(at(oldest.get() + rng.below(span)));
     }
-    for bookmark in group.journal.reader().bookmarks().into_iter().take(5) {
-        if let Ok(image) = group.journal.image(bookmark.at.position) {
-            group.check_image(&image);
-        }
+    for bookmark in group.journal.reader().bookmarks() {
+        group.check(bookmark.at.position);
+    }
+    for image in &past.open {
+        group.check_image(image);
     }
     let runs = group.disk.names().iter().filter(|name| name.starts_with("runs/")).count();
     // Whatever differs between the live line and any point is in the changed set, and little else.
@@ -144,7 +190,7 @@ fn history(seed: u64, size: Size) -> (u64, usize) {
             }
         }
     }
-    (group.head().get(), runs)
+    Played { positions: group.head().get(), runs, segments: past.segments }
 }
 
 #[test]
@@ -152,7 +198,7 @@ fn every_image_is_what_the_records_up_to_it_made() {
     let mut positions = 0;
     for seed in Rng::seeds(1, 60) {
         println!("SEED={seed}");
-        positions += history(seed, Size::Small).0;
+        positions += history(seed, Size::Small).positions;
     }
     println!("{positions} positions");
 }
@@ -162,11 +208,23 @@ fn every_image_is_what_the_records_up_to_it_made_over_many_segments() {
     let (mut positions, mut runs) = (0, 0);
     for seed in Rng::seeds(5000, 12) {
         println!("SEED={seed}");
-        let (more, files) = history(seed, Size::Large);
-        (positions, runs) = (positions + more, runs + files);
+        let played = history(seed, Size::Large);
+        (positions, runs) = (positions + played.positions, runs + played.runs);
     }
     println!("{positions} positions, {runs} runs");
     assert!(runs > 0);
+}
+
+#[test]
+fn what_is_kept_is_right_whatever_is_forgotten_brought_to_the_replicas_and_given_back() {
+    let (mut positions, mut segments) = (0, 0);
+    for seed in Rng::seeds(7000, 20) {
+        println!("SEED={seed}");
+        let played = history(seed, Size::Retained);
+        (positions, segments) = (positions + played.positions, segments + played.segments);
+    }
+    println!("{positions} positions, {segments} segments given back");
+    assert!(segments > 0);
 }
 
 #[test]

@@ -43,6 +43,43 @@ fn points_are_found_by_position_name_and_time() {
 }
 
 #[test]
+fn the_time_of_every_position_is_exact_however_long_ago_it_was() {
+    let mut group = Group::new(&[40]);
+    let volume = group.volumes[0].number;
+    let joined = group.head();
+    // More than anybody keeps the labels of, in chunks of a few records each.
+    let mut said = Vec::new();
+    for n in 0..6000 {
+        group.laying.pass(1_000 * (n % 7));
+        group.mark(Op::Noop);
+        said.push(group.laying.label());
+        if n % 37 == 0 {
+            group.write(volume, extent(0, 1));
+            said.push(group.laying.label());
+            group.send();
+        }
+    }
+    group.send();
+    let all: Vec<(Position, Label)> = (1..).map(|n| joined.plus(n)).zip(said).collect();
+    assert_eq!(all.last().map(|(position, _)| *position), Some(group.head()));
+    for (position, label) in &all {
+        assert_eq!(label_of(&group, *position), *label, "seq:{position}");
+    }
+    let told: Vec<_> = all.iter().map(|(position, label)| (*position, Point::Time(*label))).collect();
+    for (i, (_, time)) in told.iter().enumerate() {
+        let last = all.iter().rposition(|(_, label)| *label == all[i].1).map(|last| all[last].0);
+        assert_eq!(resolve(&group, time).ok(), last, "{time:?}");
+    }
+    // The same again when all of it was read from disk.
+    let Group { disk, journal, volumes, .. } = group;
+    journal.close().expect("closed");
+    let (group, _) = Group::open(disk, volumes).expect("opened");
+    for (position, label) in &all {
+        assert_eq!(label_of(&group, *position), *label, "seq:{position}");
+    }
+}
+
+#[test]
 fn a_refused_point_says_why_and_names_the_window() {
     let mut group = Group::new(&[]);
     assert_eq!(resolve(&group, &Point::Latest), Err(PointError::NoVolume));

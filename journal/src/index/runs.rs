@@ -14,12 +14,14 @@ use super::run::bytes::RunWriter;
 use super::run::merge::{Cursor, MemoryCursor, Merge};
 use super::run::{Building, Groups, Log, RunData, RunId, SPAN_MAX};
 use super::{Answer, Answered, Content, Index, normalise};
+use crate::checkpoint::Out;
 use crate::device::RealDisk;
 use crate::path::Path;
 use crate::place::Place;
 #[cfg(test)]
 use catalog::FAN_OUT;
-use catalog::{Catalog, Home, Run, Span};
+use catalog::{Catalog, Home};
+pub(crate) use catalog::{Run, Span};
 use record::checksum::crc32c;
 use record::geometry::Extent;
 use record::ids::{Incarnation, JournalId};
@@ -45,6 +47,8 @@ pub struct RunIndex {
     span: Option<Span>,
     seal: u32,
     catalog: Arc<Catalog>,
+    /// Runs that no checkpoint has yet, in the order in which they came.
+    adopted: Vec<Arc<Run>>,
     /// `None`: runs stay in memory.
     shelf: Option<Arc<Shelf>>,
     merging: Option<Merging>,
@@ -129,6 +133,48 @@ impl RunIndex {
         }
     }
 
+    // ---- checkpoints
+
+    /// What came so far becomes a run, so that all of it is one: the next chunk begins at `next`.
+    pub(crate) fn end_here(&mut self, next: Position) {
+        self.end_run(next);
+    }
+
+    /// The runs that no checkpoint has yet, for one; answers with how many they are.
+    pub(crate) fn save(&self, out: &mut Out) -> usize {
+        out.list(self.adopted.iter(), |out, run| run.save(out));
+        self.adopted.len()
+    }
+
+    /// A checkpoint has the first so many of them.
+    pub(crate) fn saved(&mut self, count: usize) {
+        self.adopted.drain(..count.min(self.adopted.len()));
+    }
+
+    /// Takes back what a checkpoint knows, in order.
+    pub(crate) fn restore(&mut self, runs: Vec<(RunId, Option<Span>)>) {
+        for (id, span) in runs {
+            // One whose file is not there is made again when it is asked for.
+            let home = if self.has(id) { Home::File } else { Home::Damaged };
+            self.adopt(Run::new(id, span, home));
+        }
+        self.adopted.clear();
+    }
+
+    /// Runs that end before this position are not there any more.
+    pub(crate) fn forget(&mut self, position: Position) {
+        let gone = Arc::make_mut(&mut self.catalog).forget(position);
+        // A merge of one that is gone ends in a run that nobody asks; it is begun anew without it.
+        if self.merging.as_ref().is_some_and(|merging| merging.merge.id().first < position) {
+            self.give_up();
+        }
+        if let Some(shelf) = &self.shelf {
+            for run in gone {
+                shelf.remove(run.id);
+            }
+        }
+    }
+
     fn has(&self, id: RunId) -> bool {
         self.shelf.as_ref().is_some_and(|shelf| shelf.has(id))
     }
@@ -136,6 +182,7 @@ impl RunIndex {
     fn adopt(&mut self, run: Run) -> Arc<Run> {
         let run = Arc::new(run);
         Arc::make_mut(&mut self.catalog).push(run.clone());
+        self.adopted.push(run.clone());
         run
     }
 
@@ -232,6 +279,13 @@ impl RunIndex {
 
     // ---- asking
 
+    /// The same as `touched`, to be read without a lock.
+    pub(crate) fn touched_later(&self, volume: Incarnation, positions: &Path) -> impl FnOnce() -> Vec<Extent> + use<> {
+        let all = Extent::new(0, u64::MAX / 512);
+        let later = all.map(|extent| self.later(Question { volume, path: positions.clone(), extent }));
+        move || later.map_or_else(Vec::new, |later| normalise(later.touched()))
+    }
+
     fn later(&self, question: Question) -> Later {
         let mut recent = Log::from(self.log.as_ref().map_or(Position::FIRST, |log| log.first));
         if let Some(log) = &self.log {
@@ -260,8 +314,7 @@ impl Index for RunIndex {
     }
 
     fn touched(&self, volume: Incarnation, positions: &Path) -> Vec<Extent> {
-        let Some(all) = Extent::new(0, u64::MAX / 512) else { return Vec::new() };
-        normalise(self.later(Question { volume, path: positions.clone(), extent: all }).touched())
+        self.touched_later(volume, positions)()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the order of the steps: what must be durable before the next begins, and before anybody is answered.
 
 use super::{Journal, Restore, bare};
+use crate::checkpoints::Checkpoints;
 use crate::device::{Disk, RealDisk};
 use crate::error::JournalError;
 use crate::lock::{lock, read};
@@ -15,7 +16,7 @@ use crate::restore;
 use crate::rollback;
 use crate::state::State;
 use crate::status::RecoveryReport;
-use crate::superblock::{Superblock, SuperblockFile};
+use crate::superblock::{Retained, Superblock, SuperblockFile};
 use crate::tail::{Beginning, Tail};
 use record::fault::{Bug, bug};
 use record::geometry::BLOCK_BYTES;
@@ -118,6 +119,7 @@ impl Journal {
             last_segment: SegmentNumber::new(0),
             clean: true,
             mark: TailMark { label: create.now, ..TailMark::START },
+            retained: Retained::ALL,
         };
         SuperblockFile::create(disk, first).map_err(|source| io("write the superblock", source))
     }
@@ -139,6 +141,7 @@ impl Journal {
         open::wait_for_writers(disk.as_ref())?;
         let mut found = open::find(&disk, true)?;
         open::remove_unfinished(disk.as_ref())?;
+        open::remove_given_back(disk.as_ref(), &found.slots.current)?;
         if !bug(Bug::RecoveryUnsynced) {
             open::sync_kept(disk.as_ref(), &found.scan)?;
         }
@@ -159,11 +162,14 @@ impl Journal {
         if !stream_known {
             found.state.sessions.end();
         }
+        let checkpoints = Checkpoints::new(disk.clone(), found.slots.current.journal, found.checkpoints);
         let core = Core::new(disk, &found.slots.current, found.state, true);
         let journal = Self {
             reader: Reader { core: Arc::new(core) },
             tail: Mutex::new(tail),
             restore: Mutex::new(restore),
+            checkpoints: Mutex::new(checkpoints),
+            moving: Mutex::default(),
             guard: Mutex::new(Some(guard)),
         };
         match journal.begin_epoch(&mut lock(&journal.tail)) {

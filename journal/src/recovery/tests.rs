@@ -77,11 +77,11 @@ fn kept(decision: &Decision, seen: &[Seen]) -> Vec<u64> {
 #[test]
 fn a_whole_chain_is_kept_and_goes_on_behind_its_last_chunk() {
     let (seen, marks) = chain(5, 0);
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&decision, &seen), [1, 2, 3, 4, 5]);
     assert_eq!((decision.tail, decision.committed.get()), (marks[5], 4));
     assert_eq!(decision.append_at, Some(place(6)));
-    let empty = decide(&[], &[]);
+    let empty = decide(&TailMark::START, &[], &[]);
     assert!(empty.verdicts.is_empty() && empty.append_at.is_none());
     assert_eq!(empty.tail, TailMark::START);
 }
@@ -90,7 +90,7 @@ fn a_whole_chain_is_kept_and_goes_on_behind_its_last_chunk() {
 fn the_first_invalid_chunk_behind_the_mark_is_a_cut_whatever_follows() {
     let (mut seen, marks) = chain(6, 3);
     seen[3].payload_ok = false;
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(decision.committed.get(), 2);
     assert_eq!(kept(&decision, &seen), [1, 2, 3]);
     assert_eq!((decision.tail, decision.append_at), (marks[3], Some(place(4))));
@@ -98,7 +98,7 @@ fn the_first_invalid_chunk_behind_the_mark_is_a_cut_whatever_follows() {
     // A footer is no place from which a chunk behind the mark is kept.
     let mut only_footer = chain(6, 3).0;
     only_footer[4].witness = Witness::Footer;
-    assert_eq!(kept(&decide(&only_footer, &[]), &only_footer), [1, 2, 3, 4]);
+    assert_eq!(kept(&decide(&TailMark::START, &only_footer, &[]), &only_footer), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn rot_at_a_former_cut_does_not_bring_back_what_lay_behind_it() {
         mark = behind;
     }
     seen.extend(stale);
-    let whole = decide(&seen, &[]);
+    let whole = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&whole, &seen), [1, 2, 3, 4, 5, 6, 7, 8]);
     // Then one bad spot of the medium takes RECOVERY and the chunk behind it.
     seen.drain(3..5);
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&decision, &seen), [1, 2, 3, 6, 7, 8]);
     let epochs = decision.verdicts.iter().filter_map(|verdict| match verdict {
         Verdict::Keep { seen: i } => Some(seen[*i].header.epoch.get()),
@@ -135,7 +135,7 @@ fn an_invalid_chunk_up_to_the_mark_is_damage_and_what_follows_is_kept() {
     // The header is gone: positions are known from its neighbours.
     let mut seen = whole.clone();
     seen.remove(2);
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&decision, &seen), [1, 2, 4, 5, 6]);
     let three = (Position::new(3), Position::new(3));
     let lost = Verdict::Lost {
@@ -150,22 +150,22 @@ fn an_invalid_chunk_up_to_the_mark_is_damage_and_what_follows_is_kept() {
     // The footer has it.
     let mut seen = whole.clone();
     seen[2].witness = Witness::Footer;
-    assert_eq!(kept(&decide(&seen, &[]), &seen), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(kept(&decide(&TailMark::START, &seen, &[]), &seen), [1, 2, 3, 4, 5, 6]);
     // The header is there, the descriptions are not.
     let mut seen = whole.clone();
     seen[2].body_ok = false;
-    assert_eq!(decide(&seen, &[]).verdicts[2], Verdict::Descriptions { seen: 2 });
+    assert_eq!(decide(&TailMark::START, &seen, &[]).verdicts[2], Verdict::Descriptions { seen: 2 });
     // Both copies are there: the segment's is taken.
     let mut seen = whole.clone();
     seen.push(Seen { witness: Witness::Footer, ..whole[2] });
-    assert_eq!(decide(&seen, &[]).verdicts[2], Verdict::Keep { seen: 2 });
+    assert_eq!(decide(&TailMark::START, &seen, &[]).verdicts[2], Verdict::Keep { seen: 2 });
 }
 
 #[test]
 fn the_last_chunks_are_lost_and_a_mark_knows_where_the_tail_was() {
     let (whole, marks) = chain(6, 0);
     let seen = &whole[..3];
-    let decision = decide(seen, &[marks[6]]);
+    let decision = decide(&TailMark::START, seen, &[marks[6]]);
     assert_eq!(decision.committed.get(), 6);
     assert_eq!(kept(&decision, seen), [1, 2, 3]);
     assert_eq!((decision.tail, decision.append_at), (marks[6], None));
@@ -173,7 +173,7 @@ fn the_last_chunks_are_lost_and_a_mark_knows_where_the_tail_was() {
     // Only a header behind them tells that they were there; it is not valid itself.
     let mut seen = whole[..3].to_vec();
     seen.push(Seen { payload_ok: false, ..whole[5] });
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!((decision.committed.get(), decision.tail.next_chunk.get()), (5, 6));
     assert_eq!(decision.tail.next_position, Position::new(6), "no position is given out twice");
     assert!(!decision.stream_known);
@@ -187,19 +187,19 @@ fn a_stale_chunk_of_an_earlier_life_is_not_taken_for_the_next() {
     let (four, behind) = chunk(&marks[3], 2, 3);
     let mut seen = first_life[..3].to_vec();
     seen.extend([four, first_life[4]]);
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&decision, &seen), [1, 2, 3, 4]);
     assert_eq!(decision.tail, behind);
     // Its mark counts, and so does its epoch: the next life's is above every one there was.
     let mut seen = first_life[..3].to_vec();
     seen.push(Seen { header: ChunkHeader { epoch: JournalEpoch::new(9), ..first_life[4].header }, ..first_life[4] });
-    assert_eq!(decide(&seen, &[]).tail.epoch.get(), 9);
+    assert_eq!(decide(&TailMark::START, &seen, &[]).tail.epoch.get(), 9);
     // Both a stale and a new chunk of one number behind damage: the new one is it.
     let (five, _) = chunk(&behind, 2, 4);
     let (six, _) = chunk(&chunk(&behind, 2, 4).1, 2, 5);
     let mut seen = first_life[..3].to_vec();
     seen.extend([first_life[4], five, six]);
-    let decision = decide(&seen, &[]);
+    let decision = decide(&TailMark::START, &seen, &[]);
     assert_eq!(kept(&decision, &seen), [1, 2, 3, 5, 6]);
     assert!(decision.verdicts.contains(&Verdict::Keep { seen: 4 }), "{:?}", decision.verdicts);
 }
@@ -222,7 +222,7 @@ fn whatever_is_invalid_everything_up_to_the_mark_is_accounted_for_and_nothing_be
             }
         }
         let known = [marks[rng.index(marks.len())]];
-        let decision = decide(&seen, &known);
+        let decision = decide(&TailMark::START, &seen, &known);
         let k = decision.committed.get();
         // Chunk by chunk, in order, without a hole, up to the tail.
         let mut next = 1;

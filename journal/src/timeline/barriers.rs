@@ -5,6 +5,7 @@
 //! that is being placed. Pure: all of it follows from the records, so that a journal that is opened again has the same
 //! barriers. Deliberately asks nobody to hold still: the appliance does.
 
+use crate::checkpoint::{In, Out};
 use crate::notes::Event;
 use record::member::BarrierNote;
 use record::position::{Position, Session};
@@ -138,6 +139,42 @@ impl Barriers {
         let behind = self.points.partition_point(|point| *point <= position);
         let barrier = self.points.get(behind).filter(|point| stretch.end.is_none_or(|end| **point < end));
         barrier.copied().or(stretch.end)
+    }
+
+    /// What only concerns positions in front of this one goes, but for the last stretch.
+    pub(super) fn forget(&mut self, position: Position) {
+        let old = self.points.partition_point(|point| *point < position);
+        self.points.drain(..old);
+        self.shared.retain(|shared| shared.end.is_none_or(|end| end > position));
+    }
+
+    /// For a checkpoint.
+    pub(super) fn save(&self, out: &mut Out) {
+        out.list(self.shared.iter(), |out, shared| {
+            out.position(shared.begin);
+            out.maybe(shared.end, Out::position);
+        });
+        out.list(self.points.iter(), |out, point| out.position(*point));
+        out.maybe(self.placing.as_ref(), |out, placing| {
+            out.bytes(&placing.note.encode());
+            out.list(placing.placed.iter(), |out, session| out.u64(session.get()));
+        });
+        out.maybe(self.whole, Out::u64);
+    }
+
+    /// From a checkpoint.
+    pub(super) fn restore(input: &mut In<'_>) -> Option<Self> {
+        let stretch = |input: &mut In<'_>| Some(Shared { begin: input.position()?, end: input.maybe(In::position)? });
+        let placing = |input: &mut In<'_>| {
+            let note = BarrierNote::decode(input.bytes()?)?;
+            Some(Placing { note, placed: input.list(|input| input.u64().map(Session::new))? })
+        };
+        Some(Self {
+            shared: input.list(stretch)?,
+            points: input.list(In::position)?,
+            placing: input.maybe(placing)?,
+            whole: input.maybe(In::u64)?,
+        })
     }
 
     /// The newest of them, oldest first.

@@ -15,6 +15,17 @@ pub struct At {
     pub label: Label,
 }
 
+impl At {
+    /// Before the first record.
+    pub const ORIGIN: Self = Self { position: Position::ORIGIN, label: Label::from_nanos(0) };
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::ORIGIN
+    }
+}
+
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "seq:{} ({})", self.position, utc(self.label))

@@ -9,6 +9,42 @@ use std::fmt::Write;
 /// A file of the fixture: its name, and its bytes.
 pub type File = (String, Vec<u8>);
 
+/// The newest checkpoint of a journal with some of everything in it, and the superblock beside it.
+pub fn checkpoint() -> Vec<File> {
+    let mut group = Group::new(&[40, 24, 1500]);
+    let (a, b, c) = (group.volumes[0].number, group.volumes[1].number, group.volumes[2].number);
+    group.write(a, extent(8, 16));
+    group.bookmark("first");
+    group.punch(a, extent(9, 6));
+    group.indeterminate(a, extent(1, 2));
+    group.mark(Op::Flush);
+    group.send();
+    group.journal.lose(group.session).expect("lose");
+    group.catch_up();
+    group.open_session(&super::lost());
+    group.mark(Op::ResyncBegin);
+    group.write(a, extent(0, 40));
+    group.mark(Op::ResyncEnd);
+    group.send();
+    group.rollback(group.journal.resolve(&record::point::Point::Bookmark("first".into()), false).expect("a point"));
+    group.journal.leave(b, group.laying.label()).expect("leave");
+    group.volumes[1].left = Some(group.head());
+    group.catch_up();
+    for n in 0..8 {
+        group.write(c, extent(n, 1400));
+        group.send();
+    }
+    group.journal.remove_bookmark("first", group.laying.label()).expect("remove");
+    group.catch_up();
+    group.bookmark("second");
+    group.send();
+    group.journal.forget(group.head()).expect("forget");
+    group.journal.distribute(u64::MAX).expect("distribute");
+    group.journal.close().expect("close");
+    let newest = group.disk.names().into_iter().rfind(|name| name.starts_with("state/")).expect("a checkpoint");
+    ["superblock".to_string(), newest].into_iter().map(|name| (name.clone(), group.disk.content(&name))).collect()
+}
+
 /// The fixture's files: those of the journal under `journal/`, the replicas, and what a reader must find.
 pub fn build() -> Vec<File> {
     let mut group = Group::new(&[40, 24]);

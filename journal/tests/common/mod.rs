@@ -3,9 +3,11 @@
 
 pub mod fixture;
 
-use journal::{Create, Image, JoinRequest, Journal, Member, Opened, PieceKind, RecoveryReport, RestoreContent};
+use journal::{
+    BaseDevice, Create, Image, JoinRequest, Journal, Member, Opened, PieceKind, RecoveryReport, RestoreContent,
+};
 use kit::reference::{Cell, data};
-use kit::{Laying, MemBase, Reference, Rng, SimDisk};
+use kit::{DiskBase, Laying, MemBase, Reference, Rng, SimDisk};
 use record::build::BodyBytes;
 use record::conversation::Continuation;
 use record::geometry::{Extent, LogicalBlock, SectorCount};
@@ -26,7 +28,9 @@ pub const SPLITTER: SplitterId = SplitterId::from_bytes(*b"splitter of test");
 pub struct Volume {
     pub number: Incarnation,
     pub sectors: u64,
-    pub base: Arc<MemBase>,
+    pub base: Arc<dyn BaseDevice>,
+    /// Its file, if the replica lies on the simulated disk.
+    pub file: Option<String>,
     pub left: Option<Position>,
 }
 
@@ -109,7 +113,25 @@ pub fn some_extent(rng: &mut Rng, volume: &Volume) -> Extent {
     extent(rng.below(volume.sectors - count + 1), count)
 }
 
+impl Volume {
+    /// Its replica, when this is the disk.
+    pub fn base_on(&self, disk: &SimDisk) -> Result<Arc<dyn BaseDevice>, journal::JournalError> {
+        let Some(name) = &self.file else { return Ok(self.base.clone()) };
+        let io = |source| journal::JournalError::Io { journal: "sim".into(), doing: "open a replica".into(), source };
+        Ok(Arc::new(DiskBase::on(disk, name, self.sectors).map_err(io)?))
+    }
+}
+
 impl Group {
+    /// The same, with replicas on the simulated disk.
+    pub fn with_replicas_on_disk(sizes: &[u64]) -> Self {
+        let mut group = Self::new(&[]);
+        for (n, sectors) in sizes.iter().enumerate() {
+            group.join_with(*sectors, Some(format!("replica-{n}")));
+        }
+        group
+    }
+
     /// A new journal with volumes of these sizes, joined, and a session.
     pub fn new(sizes: &[u64]) -> Self {
         let disk = SimDisk::new();
@@ -127,7 +149,7 @@ impl Group {
         let Opened { journal, report } = Journal::open_on(disk.shared())?;
         let known: Vec<Incarnation> = journal.members().iter().map(|m| m.incarnation).collect();
         for volume in volumes.iter().filter(|v| known.contains(&v.number)) {
-            journal.attach_base_device(volume.number, volume.base.clone())?;
+            journal.attach_base_device(volume.number, volume.base_on(&disk)?)?;
         }
         let label = journal.timeline().head.label;
         let group = Self {
@@ -168,10 +190,19 @@ impl Group {
         granted.consistent
     }
 
+    /// A volume joins; its replica lies in memory.
     pub fn join(&mut self, sectors: u64) -> Incarnation {
+        self.join_with(sectors, None)
+    }
+
+    /// A volume joins; its replica is this file of the simulated disk.
+    pub fn join_with(&mut self, sectors: u64, file: Option<String>) -> Incarnation {
         let n = u8::try_from(self.volumes.len() + 1).expect("few volumes");
         let number = self.journal.join(&join_request(n, &format!("v{n}"), sectors), self.laying.label()).expect("join");
-        let base = Arc::new(MemBase::new(sectors));
+        let base: Arc<dyn BaseDevice> = match &file {
+            None => Arc::new(MemBase::new(sectors)),
+            Some(name) => Arc::new(DiskBase::on(&self.disk, name, sectors).expect("a replica")),
+        };
         self.journal.attach_base_device(number, base.clone()).expect("attach");
         self.catch_up();
         // It joins with something in its first half.
@@ -183,7 +214,7 @@ impl Group {
         self.reference.prepare(number, (0..sectors).map(cell).collect());
         self.journal.joined(number, self.laying.label()).expect("joined");
         self.reference.joined(number);
-        self.volumes.push(Volume { number, sectors, base, left: None });
+        self.volumes.push(Volume { number, sectors, base, file, left: None });
         number
     }
 
@@ -313,12 +344,21 @@ impl Group {
     fn check_kinds(&self, image: &Image, member: &Member) {
         let cells = self.reference.cells(member.incarnation, image.at().position);
         let pieces = image.pieces(member.incarnation, extent(0, member.size.get())).expect("pieces");
+        let distributed = self.journal.space().distributed;
+        let volume = self.volumes.iter().find(|volume| volume.number == member.incarnation).expect("a volume");
         let mut next = 0;
         for piece in pieces {
             assert_eq!(piece.extent.start().index(), next, "pieces cover the extent without a hole");
             next = piece.extent.end();
             for sector in piece.extent.start().index()..piece.extent.end() {
-                let kind = match cells[usize::try_from(sector).expect("small")] {
+                let cell = cells[usize::try_from(sector).expect("small")];
+                if piece.kind == PieceKind::Joined && distributed >= Position::FIRST {
+                    // What the replica was brought; where it knows of holes they are holes.
+                    let hole = !volume.base.holes(extent(sector, 1)).is_empty();
+                    assert!(volume.file.is_some() || hole == matches!(cell, Cell::Hole | Cell::Joined(0)), "{cell:?}");
+                    continue;
+                }
+                let kind = match cell {
                     Cell::Joined(_) => PieceKind::Joined,
                     Cell::Data(_) => PieceKind::Data,
                     Cell::Zero => PieceKind::Zero,
@@ -366,6 +406,9 @@ impl Group {
                 {
                     match (&piece.content, cell) {
                         (RestoreContent::Data(bytes), Cell::Data(_) | Cell::Joined(_)) => {
+                            assert_eq!(bytes[i * 512..][..512], cell.bytes());
+                        }
+                        (RestoreContent::Data(bytes), _) if self.journal.space().distributed >= Position::FIRST => {
                             assert_eq!(bytes[i * 512..][..512], cell.bytes());
                         }
                         (RestoreContent::Zero, Cell::Zero) | (RestoreContent::Hole, Cell::Hole | Cell::Joined(0)) => {}

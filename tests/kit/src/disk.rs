@@ -410,6 +410,10 @@ impl Disk for SimDisk {
         let mut world = self.world();
         let stops = world.step()?;
         world.fault(name, On::Create)?;
+        let folder = folder_of(name);
+        if !folder.is_empty() && !world.folders.contains(folder) {
+            return Err(ErrorKind::NotFound.into());
+        }
         world.room_for(bytes)?;
         let file = world.files.len();
         world.files.push(Content::default());

@@ -10,7 +10,7 @@ mod pages;
 pub mod reference;
 pub mod rng;
 
-pub use base::MemBase;
+pub use base::{DiskBase, MemBase};
 pub use chunks::Laying;
 pub use disk::SimDisk;
 pub use reference::Reference;

@@ -4,10 +4,11 @@
 //! below it holds. Owns the choice (Skippy): the largest runs that lie inside the stretch, and at its ends ever smaller
 //! ones. Immutable: a change makes another catalog, so that whoever asks keeps the one he began with.
 
+use crate::checkpoint::{In, Out};
 use crate::index::run::{RunData, RunId};
 use crate::lock::lock;
 use crate::path::Path;
-use crate::place::Place;
+use crate::place::{Place, SegmentNumber};
 use record::position::Position;
 use std::sync::{Arc, Mutex};
 
@@ -53,6 +54,31 @@ impl Run {
         lock(&self.home).clone()
     }
 
+    /// For a checkpoint.
+    pub(crate) fn save(&self, out: &mut Out) {
+        let RunId { last, first, level, seal } = self.id;
+        out.position(first);
+        out.position(last);
+        out.u8(level);
+        out.u32(seal);
+        out.maybe(self.span, |out, span| {
+            out.u32(span.at.segment.get());
+            out.u64(span.at.offset);
+            out.u64(span.chunks);
+        });
+    }
+
+    /// From a checkpoint: which run, and the chunks that it was made of.
+    pub(crate) fn restore(input: &mut In<'_>) -> Option<(RunId, Option<Span>)> {
+        let (first, last) = (input.position()?, input.position()?);
+        let id = RunId { last, first, level: input.u8()?, seal: input.u32()? };
+        let span = input.maybe(|input| {
+            let at = Place { segment: SegmentNumber::new(input.u32()?), offset: input.u64()? };
+            Some(Span { at, chunks: input.u64()? })
+        })?;
+        Some((id, span))
+    }
+
     /// It is somewhere else.
     pub(crate) fn moved(&self, home: Home) {
         *lock(&self.home) = home;
@@ -74,6 +100,16 @@ impl Catalog {
             self.levels.push(Vec::new());
         }
         self.levels[level].push(run);
+    }
+
+    /// Runs that end before this position answer for nothing that is asked any more; answers with them.
+    pub(crate) fn forget(&mut self, position: Position) -> Vec<Arc<Run>> {
+        let mut gone = Vec::new();
+        for level in &mut self.levels {
+            let old = level.partition_point(|run| run.id.last < position);
+            gone.extend(level.drain(..old));
+        }
+        gone
     }
 
     /// Every run, of no particular order.

@@ -157,6 +157,16 @@ impl Shelf {
         }
     }
 
+    /// Nobody asks this run any more.
+    pub(crate) fn remove(&self, id: RunId) {
+        lock(&self.open).drop_one(id);
+        lock(&self.unsaved).retain(|run| run.id != id);
+        if self.writes {
+            // What stays behind is removed at the next open.
+            let _ = self.disk.remove(&file_of(id));
+        }
+    }
+
     /// Removes the files of runs that are none of this history.
     pub(crate) fn tidy(&self, used: &HashSet<RunId>) {
         if !self.writes {

@@ -1,0 +1,377 @@
+//! What is kept of the past: forgetting points, bringing the replicas nearer, giving segments back.
+//!
+//! Owns the order of the steps (ENGINE 24), each durable before the next: points are forgotten; what they alone needed is
+//! overwritten in the replicas; the replicas are synced; the journal says that they hold a newer position, and that the
+//! segments in front of it are not its own any more; their files go. How far is decided in `distribution`, when is its
+//! caller's affair.
+
+use super::Journal;
+use crate::base::BaseDevice;
+use crate::base_lost;
+use crate::chunks::Chunk;
+use crate::distribution;
+use crate::error::{Cause, JournalError};
+use crate::image::{Image, PieceKind};
+use crate::lock::{lock, read, write};
+use crate::mark::TailMark;
+use crate::members::Member;
+use crate::open::by_volume;
+use crate::path::Path;
+use crate::place::{SEGMENTS, SegmentNumber};
+use crate::segment::FIRST_CHUNK_AT;
+use crate::state::State;
+use crate::superblock::Retained;
+use crate::timeline::At;
+use record::geometry::{Extent, SECTOR_BYTES};
+use record::ids::Incarnation;
+use record::position::{Label, Position};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+pub use crate::distribution::HeldBack;
+
+/// Most bytes that are read and written at once.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Most segments that one move goes past: less is done again after a crash.
+const MOVE_SEGMENTS: u32 = 16;
+
+/// What one segment of the journal holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentUse {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Bytes of its chunks, headers included.
+    pub bytes: u64,
+    /// Its last record.
+    pub last: At,
+}
+
+/// What a journal's files hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Positions before it are no points any more, but for bookmarks; the origin: nothing was ever forgotten.
+    pub horizon: At,
+    /// What is not behind this position is in the replicas.
+    pub distributed: Position,
+    /// The segments that hold records, oldest first.
+    pub segments: Vec<SegmentUse>,
+    /// Bytes of all segment files.
+    pub disk_bytes: u64,
+}
+
+/// How far the replicas are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Distributed {
+    /// What is not behind this position is in them.
+    pub to: Position,
+    /// Whether there is more to be done at once.
+    pub more: bool,
+    /// What keeps them from following the horizon.
+    pub held_back_by: Option<HeldBack>,
+}
+
+/// What was given back.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reclaimed {
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+/// The replicas on their way from one position to another.
+#[derive(Debug)]
+pub(super) struct Move {
+    /// The target, as it is.
+    image: Image,
+    /// What has to be brought over, in address order.
+    todo: VecDeque<(Incarnation, Extent)>,
+    /// The replicas that were written to.
+    touched: BTreeMap<Incarnation, Arc<dyn BaseDevice>>,
+    /// What cannot be read.
+    lost: Vec<(Incarnation, Extent)>,
+    /// What was brought over.
+    done: Vec<(Incarnation, Extent)>,
+    /// How far they will be.
+    target: Position,
+    /// The first segment that stays, and its first record.
+    stays: (SegmentNumber, Position),
+}
+
+impl Journal {
+    // ---- checkpoints
+
+    /// A chunk is to be taken in: when it begins a segment, what is in front of it may be worth a checkpoint.
+    pub(super) fn look_at_checkpoints(&self, chunk: &Chunk, state: &mut State) {
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.look(state);
+        let segment = chunk.place.segment;
+        let first = *state.retained();
+        let segments = u64::from(segment.get().saturating_sub(first.first_segment.get())) + 1;
+        if chunk.place.offset == FIRST_CHUNK_AT && checkpoints.is_due(segment, segments) {
+            let header = &chunk.header;
+            let mark = TailMark {
+                epoch: header.epoch,
+                next_chunk: header.number,
+                next_position: header.first_position,
+                previous: header.previous,
+                streams: *state.sessions.streams(),
+                label: state.timeline.head().label,
+            };
+            checkpoints.write(segment, &mark, first.first_position, state);
+        }
+    }
+
+    // ---- asking
+
+    /// What the journal's files hold, and from where on its points are offered.
+    pub fn space(&self) -> Space {
+        let (_, disk_bytes) = lock(&self.tail).disk_use();
+        let state = read(&self.reader.core.state);
+        let Retained { horizon, distributed, .. } = *state.retained();
+        let mut segments: Vec<SegmentUse> = Vec::new();
+        for chunk in state.chunks().behind(Position::ORIGIN) {
+            let last = chunk.next().previous().unwrap_or(Position::ORIGIN);
+            match segments.last_mut().filter(|segment| segment.number == chunk.place.segment) {
+                Some(segment) => {
+                    segment.bytes += chunk.disk_bytes();
+                    segment.last.position = last;
+                }
+                None => segments.push(SegmentUse {
+                    number: chunk.place.segment,
+                    bytes: chunk.disk_bytes(),
+                    last: At { position: last, label: Label::default() },
+                }),
+            }
+        }
+        for segment in &mut segments {
+            segment.last = state.timeline.at(segment.last.position);
+        }
+        Space { horizon, distributed, segments, disk_bytes }
+    }
+
+    /// The last position whose label is not after this one; the origin when there is none.
+    pub fn position_at(&self, label: Label) -> Position {
+        self.reader.position_at(label)
+    }
+
+    // ---- forgetting
+
+    /// Positions before `horizon` are no points any more, but for bookmarks and what open images show. Durable when it
+    /// returns. Never moves back, and never behind the newest position.
+    pub fn forget(&self, horizon: Position) -> Result<(), JournalError> {
+        let core = &self.reader.core;
+        let horizon = core.at(horizon.min(read(&core.state).timeline.head().position));
+        let mut tail = lock(&self.tail);
+        let retained = *tail.retained();
+        if horizon.position <= retained.horizon.position {
+            return Ok(());
+        }
+        tail.retain(Retained { horizon, ..retained })?;
+        write(&core.state).set_horizon(horizon);
+        Ok(())
+    }
+
+    /// Brings the replicas nearer to the oldest point by at most about so many bytes; what no point needs any more is
+    /// not the journal's from then on. Slow: reads and writes data. From any thread; one at a time.
+    pub fn distribute(&self, bytes: u64) -> Result<Distributed, JournalError> {
+        let mut moving = lock(&self.moving);
+        let held_back_by = match self.begin_move(&mut moving)? {
+            Ok(held) => held,
+            Err(replica) => {
+                let to = read(&self.reader.core.state).retained().distributed;
+                return Ok(Distributed { to, more: false, held_back_by: Some(replica) });
+            }
+        };
+        let Some(going) = moving.as_mut() else {
+            let to = read(&self.reader.core.state).retained().distributed;
+            return Ok(Distributed { to, more: false, held_back_by });
+        };
+        let mut left = bytes;
+        while let Some((volume, extent)) = going.todo.pop_front() {
+            let now = extent.pieces(PIECE_BYTES / SECTOR_BYTES).next().unwrap_or(extent);
+            if let Some(rest) = Extent::between(now.end(), extent.end()) {
+                going.todo.push_front((volume, rest));
+            }
+            if let Err(error) = going.bring(volume, now) {
+                let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
+                *moving = None;
+                let to = read(&self.reader.core.state).retained().distributed;
+                let held = HeldBack::Replica(format!("{}: {error}", name.unwrap_or_default()));
+                return Ok(Distributed { to, more: false, held_back_by: Some(held) });
+            }
+            left = left.saturating_sub(now.bytes());
+            if left == 0 {
+                let to = read(&self.reader.core.state).retained().distributed;
+                return Ok(Distributed { to, more: true, held_back_by });
+            }
+        }
+        let Some(done) = moving.take() else { return Err(JournalError::Refused("no move is under way".into())) };
+        let to = self.end_move(done)?;
+        Ok(Distributed { to, more: true, held_back_by })
+    }
+
+    /// Begins a move if there is none, and something to be gained. Inner `Err`: a replica is not there.
+    fn begin_move(&self, moving: &mut Option<Move>) -> Result<Result<Option<HeldBack>, HeldBack>, JournalError> {
+        let core = &self.reader.core;
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        let retained = *tail.retained();
+        let own = moving.as_ref().map(|going| going.image.at().position);
+        let others = |(at, count): (&Position, &u64)| (own != Some(*at) || *count > 1).then_some(*at);
+        let images: Vec<Position> = lock(&core.images).iter().filter_map(others).collect();
+        let checkpoints: Vec<_> = lock(&self.checkpoints).known().to_vec();
+        let (ancestor, target, stays, held, all) = {
+            let state = read(&core.state);
+            let (ancestor, held) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
+            if moving.is_some() {
+                return Ok(Ok(held));
+            }
+            let furthest = SegmentNumber::new(retained.first_segment.get().saturating_add(MOVE_SEGMENTS));
+            // The newest one stays: what is in front of the oldest segment is known twice then.
+            let behind = checkpoints.split_last().map_or(&[][..], |(_, others)| others);
+            let gained = behind.iter().rev().find(|(segment, first)| {
+                *segment > retained.first_segment
+                    && *segment <= furthest
+                    && first.previous().is_some_and(|l| l <= ancestor)
+            });
+            // A move that was begun ends first, whatever came since.
+            let pending = (retained.target > retained.distributed).then_some(retained.target);
+            let Some(stays) = gained.copied() else { return Ok(Ok(held)) };
+            let last = stays.1.previous().unwrap_or(Position::ORIGIN);
+            let target = pending.map_or(last, |pending| pending.max(last)).max(retained.distributed);
+            let all = state.has_lost(retained.distributed, target);
+            (ancestor, target, stays, held, all)
+        };
+        // Those that joined, and that some point shows.
+        let wanted = |member: &&Member| {
+            member.join <= target && member.joined.is_some() && member.left.is_none_or(|left| left > ancestor)
+        };
+        let members: Vec<Member> = read(&core.state).members.all().filter(wanted).cloned().collect();
+        if let Some(missing) = members.iter().find(|member| core.base(member.incarnation).is_none()) {
+            return Ok(Err(HeldBack::Replica(format!("{}: it is not attached", missing.name))));
+        }
+        if target > retained.target {
+            tail.retain(Retained { target, ..retained })?;
+        }
+        drop(tail);
+        let image = Image::along(core, ancestor, target, members.clone());
+        let mut todo = VecDeque::new();
+        for member in &members {
+            let Some(whole) = Extent::whole(member.size) else { continue };
+            let ask = {
+                let state = read(&core.state);
+                let path = state.path(member, ancestor).up_to(target).without(&Path::straight(retained.distributed));
+                state.touched_later(member.incarnation, &path)
+            };
+            // Records of which nobody knows what they changed may have changed anything.
+            let touched = if all { vec![whole] } else { ask() };
+            todo.extend(touched.into_iter().filter_map(|e| e.intersection(whole)).map(|e| (member.incarnation, e)));
+        }
+        *moving =
+            Some(Move { image, todo, touched: BTreeMap::new(), lost: Vec::new(), done: Vec::new(), target, stays });
+        Ok(Ok(held))
+    }
+
+    /// Everything was brought over.
+    fn end_move(&self, done: Move) -> Result<Position, JournalError> {
+        let core = &self.reader.core;
+        let to = done.target;
+        for (volume, base) in &done.touched {
+            base.sync().map_err(|source| core.io(&format!("sync the replica of volume {volume}"), source))?;
+        }
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        let disk = core.files.disk().clone();
+        let before = read(&core.state).base_lost().to_vec();
+        // What was lost and was written over since is not lost any more.
+        let mut lost = Vec::new();
+        for group in by_volume(before.clone()).chunk_by(|a, b| a.0 == b.0) {
+            let volume = group[0].0;
+            let was: Vec<Extent> = group.iter().map(|(_, extent)| *extent).collect();
+            let over: Vec<Extent> = done.done.iter().filter(|(of, _)| *of == volume).map(|(_, e)| *e).collect();
+            lost.extend(crate::index::subtract(&was, &over).into_iter().map(|extent| (volume, extent)));
+        }
+        lost.extend(done.lost);
+        let lost = by_volume(lost);
+        let stored = base_lost::store(disk.as_ref(), core.id, to, &lost, &before);
+        stored.map_err(|source| core.io("write what the replicas lack", source))?;
+        let (first_segment, first_position) = done.stays;
+        let retained = Retained { distributed: to, first_segment, first_position, ..*tail.retained() };
+        tail.retain(retained)?;
+        let mut state = write(&core.state);
+        state.distributed(to, lost);
+        state.forget(first_segment, first_position);
+        Ok(to)
+    }
+
+    /// Removes the files of segments that are not the journal's any more. A few quick operations.
+    pub fn reclaim(&self) -> Result<Reclaimed, JournalError> {
+        let core = &self.reader.core;
+        let disk = core.files.disk().clone();
+        let mut tail = lock(&self.tail);
+        tail.writable()?;
+        let first = tail.retained().first_segment;
+        let failed = |source: io::Error| core.io("give segments back", source);
+        core.files.forget(first);
+        let names = disk.list(SEGMENTS).map_err(failed)?;
+        let mut reclaimed = Reclaimed::default();
+        for number in names.iter().filter_map(|name| SegmentNumber::of_file(name)).filter(|number| *number < first) {
+            reclaimed.bytes += tail.retire(number).map_err(failed)?;
+            reclaimed.segments += 1;
+        }
+        if reclaimed.segments > 0 {
+            disk.sync_folder(SEGMENTS).map_err(failed)?;
+            lock(&self.checkpoints).forget(first).map_err(failed)?;
+        }
+        Ok(reclaimed)
+    }
+}
+
+impl Move {
+    /// Brings a run of sectors over.
+    fn bring(&mut self, volume: Incarnation, extent: Extent) -> io::Result<()> {
+        let core = self.image.core().clone();
+        let base = core.base(volume).ok_or_else(|| io::Error::other("it is not attached"))?;
+        let pieces = self.image.pieces(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
+        for piece in pieces {
+            match piece.kind {
+                PieceKind::Joined => continue,
+                PieceKind::Refused => {
+                    self.lost.push((volume, piece.extent));
+                    continue;
+                }
+                PieceKind::Zero => base.allocate_zeros(piece.extent)?,
+                PieceKind::Hole => base.zero(piece.extent)?,
+                PieceKind::Data => self.copy(base.as_ref(), volume, piece.extent)?,
+            }
+            self.done.push((volume, piece.extent));
+            self.touched.entry(volume).or_insert_with(|| base.clone());
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent) -> io::Result<()> {
+        let bytes = usize::try_from(extent.bytes()).map_err(io::Error::other)?;
+        let mut buffer = vec![0; bytes];
+        let Err(failure) = self.image.read(volume, extent, &mut buffer) else { return base.write(extent, &buffer) };
+        match failure.cause {
+            Cause::Checksum { .. } | Cause::LostRecords { .. } => {}
+            // What cannot be read now may be read later.
+            Cause::Unreadable { .. } | Cause::Replica { .. } | Cause::NotThere => {
+                return Err(io::Error::other(failure.to_string()));
+            }
+        }
+        // What is damaged is not brought over as something else: from here on it is refused.
+        for sound in crate::index::subtract(&[extent], &failure.damaged) {
+            let at = usize::try_from((sound.start().index() - extent.start().index()) * SECTOR_BYTES).unwrap_or(bytes);
+            let len = usize::try_from(sound.bytes()).unwrap_or(0);
+            if let Some(part) = buffer.get(at..at + len) {
+                base.write(sound, part)?;
+            }
+        }
+        self.lost.extend(failure.damaged.iter().map(|extent| (volume, *extent)));
+        Ok(())
+    }
+}

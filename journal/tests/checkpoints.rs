@@ -1,0 +1,148 @@
+//! A restart goes on from a checkpoint, and any one of them may be lost.
+
+mod common;
+
+use common::{Group, at, extent};
+use kit::disk::On;
+use kit::{Rng, SimDisk};
+use record::point::Point;
+use std::io::ErrorKind;
+
+/// Segments full of records, with bookmarks and a rollback among them.
+fn long() -> Group {
+    let mut group = Group::new(&[1500, 40]);
+    let (large, small) = (group.volumes[0].number, group.volumes[1].number);
+    for n in 0..12 {
+        group.write(large, extent(n, 1400));
+        group.write(small, extent(n, 9));
+        group.bookmark(&format!("b{n}"));
+        assert!(group.send());
+        if n == 5 {
+            group.rollback(at(group.head().get() - 3));
+        }
+    }
+    group
+}
+
+fn states(disk: &SimDisk) -> Vec<String> {
+    disk.names().into_iter().filter(|name| name.starts_with("state/")).collect()
+}
+
+/// Opens what is on a disk, which must be undamaged, and compares every image.
+fn same(group: &Group, disk: SimDisk) -> Group {
+    let (mut again, report) = Group::open(disk, group.volumes.clone()).expect("open");
+    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    again.reference = group.reference.clone();
+    again.catch_up();
+    assert_eq!(again.journal.timeline().bookmarks, group.journal.timeline().bookmarks);
+    let oldest = again.journal.resolve(&Point::Oldest, false).expect("a window");
+    assert!(again.check_all(oldest) > 5);
+    again
+}
+
+#[test]
+fn a_restart_does_not_read_what_a_checkpoint_knows() {
+    let group = long();
+    let disk = group.disk.killed();
+    assert!(states(&disk).len() > 3, "{:?}", disk.names());
+    for n in 1..5 {
+        disk.fail(&format!("segments/{n:08}"), On::Read, ErrorKind::Other, u64::MAX);
+    }
+    let (again, report) = Group::open(disk, group.volumes.clone()).expect("open");
+    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    assert_eq!(report.recovered, group.head());
+    let (told, before) = (again.journal.status(), group.journal.status());
+    assert_eq!((told.used_bytes, told.payload_bytes), (before.used_bytes + 3 * 4096, before.payload_bytes + 4096));
+    assert_eq!((told.segments, told.disk_bytes), (before.segments, before.disk_bytes));
+}
+
+#[test]
+fn any_one_checkpoint_may_be_missing_or_damaged() {
+    let group = long();
+    let all = states(&group.disk);
+    for name in &all {
+        let lost = group.disk.killed();
+        lost.lose(name);
+        same(&group, lost);
+        let damaged = group.disk.killed();
+        damaged.flip(name, 777, 4);
+        same(&group, damaged);
+    }
+    let none = group.disk.killed();
+    for name in &all {
+        none.lose(name);
+    }
+    same(&group, none);
+}
+
+#[test]
+fn any_one_checkpoint_may_be_lost_when_what_is_in_front_of_it_is_gone() {
+    let group = long();
+    for bookmark in group.journal.reader().bookmarks() {
+        group.journal.remove_bookmark(&bookmark.name, group.laying.label()).expect("remove");
+    }
+    let mut group = group;
+    group.catch_up();
+    group.journal.forget(at(group.head().get() - 20)).expect("forget");
+    while group.journal.distribute(1 << 20).expect("distribute").more {}
+    assert!(group.journal.reclaim().expect("reclaim").segments > 2);
+    let all = states(&group.disk);
+    assert!(all.len() > 1, "{all:?}");
+    for name in &all {
+        let damaged = group.disk.killed();
+        damaged.flip(name, 500, 4);
+        same(&group, damaged);
+    }
+    let none = group.disk.killed();
+    for name in &all {
+        none.lose(name);
+    }
+    let refused = Group::open(none, group.volumes.clone()).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|why| why.contains("folder state")), "what it was cannot be known");
+}
+
+#[test]
+fn a_checkpoint_of_another_history_is_not_used() {
+    let group = long();
+    // The same journal, and other records from the fifth segment on.
+    let mut other = Group::new(&[1500, 40]);
+    for n in 0..14 {
+        other.write(other.volumes[0].number, extent(n, 1300));
+        assert!(other.send());
+    }
+    for name in states(&other.disk) {
+        let disk = group.disk.killed();
+        if disk.names().contains(&name) {
+            disk.put(&name, &other.disk.content(&name));
+            same(&group, disk);
+        }
+    }
+}
+
+#[test]
+fn the_journal_goes_on_behind_a_checkpoint_as_if_it_had_read_everything() {
+    let mut rng = Rng::new(11);
+    let mut group = long();
+    for _ in 0..6 {
+        let Group { disk, journal, volumes, reference, mut laying, session, splitter, tokens, .. } = group;
+        drop(journal);
+        let (mut again, _) = Group::open(disk.killed(), volumes).expect("open");
+        (again.reference, again.session, again.splitter, again.tokens) = (reference, session, splitter, tokens);
+        laying.pass(1000);
+        again.laying = laying;
+        again.catch_up();
+        let laid = again.laying.next();
+        let released = record::position::StreamSeq::FIRST;
+        let same = record::conversation::Continuation::Same { session, laid, released };
+        assert!(again.open_session(&same), "without a gap");
+        for n in 0..4 {
+            again.write(again.volumes[0].number, extent(n, 1200 + rng.below(200)));
+            again.lay_some(&mut rng);
+            assert!(again.send());
+        }
+        again.rollback(at(again.head().get() - rng.below(4)));
+        let oldest = again.journal.resolve(&Point::Oldest, false).expect("a window");
+        again.check_all(oldest);
+        group = again;
+    }
+}
