@@ -6,9 +6,11 @@
 
 mod making;
 mod membership;
+mod retaining;
 mod rolling_back;
 
 pub use making::{Create, Opened};
+pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
 
 use crate::chunks::Chunk;
 use crate::error::{AppendError, JournalError, PointError};

@@ -20,6 +20,8 @@ mod segment;
 mod superblock;
 
 pub mod index;
+pub mod retention;
+
 mod members;
 mod path;
 mod recovery;
@@ -52,7 +54,7 @@ mod error;
 pub use base::{BaseDevice, FileBase};
 pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure};
 pub use image::{Image, ImagePiece, PieceKind};
-pub use journal::{Create, Journal, Opened};
+pub use journal::{Create, Distributed, HeldBack, Journal, Opened, Reclaimed, SegmentUse, Space};
 pub use members::{JoinRequest, Member};
 pub use reader::Reader;
 pub use recovery::{Damage, DamageKind};
