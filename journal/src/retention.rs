@@ -83,6 +83,8 @@ pub struct Decision {
     pub floor: Position,
     /// Bytes of segments that go when they have.
     pub leaving: u64,
+    /// Whether somebody waits for them.
+    pub hurry: bool,
     /// Why no chunk may be taken; `None`: they may.
     pub closed: Option<Closed>,
 }
@@ -162,11 +164,13 @@ impl Retention {
         self.fewest = u64::MAX;
     }
 
-    /// Points that are not after this label are older than the window. A wall clock that leaps ahead is followed at
-    /// twice the speed of time, and one that is set back is waited for: neither takes history along.
+    /// Points that are not after this label are older than the window. Age begins with the newest record, and the wall
+    /// clock is followed at twice the speed of time at most; one that is set back is waited for. So no clock that leaps
+    /// takes history along, not even over a restart.
     pub fn cutoff(&mut self, elapsed_ns: u64, wall: Label, head: Label) -> Label {
         let believed = match self.believed {
-            None => wall.max(head),
+            None if head == Label::default() => wall,
+            None => head,
             Some((label, at)) => {
                 let most = label.nanos().saturating_add(elapsed_ns.saturating_sub(at).saturating_mul(2));
                 wall.max(label).min(Label::from_nanos(most))
@@ -208,7 +212,8 @@ impl Retention {
             (Some(_), true) | (None, false) => {}
         }
         self.closed = closed.is_some();
-        Decision { news, forget, floor: held.floor(horizon), leaving: held.leaving_at(horizon), closed }
+        let (floor, leaving) = (held.floor(horizon), held.leaving_at(horizon));
+        Decision { news, forget, floor, leaving, hurry: self.shortage(view, 0) > 0, closed }
     }
 
     /// How things will be at the present rate; `None` while there is too little to tell.

@@ -50,7 +50,7 @@ fn what_is_older_than_the_window_goes() {
     assert_eq!((decision.floor, decision.leaving), (Position::new(70), 7 * EACH));
     assert_eq!((decision.news, decision.closed), (Vec::new(), None));
     let young = decide(limits(HOUR, None, WhenFull::Shrink), &space(10, 0), &[], None);
-    assert_eq!((young.forget, young.leaving), (None, 0));
+    assert_eq!((young.forget, young.leaving, young.hurry), (None, 0, false));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_limit_makes_the_oldest_points_go_and_that_is_announced_first() {
     let window_ns = 50 * SECOND;
     let told = [News::Fills { in_ns: None, window_ns: Some(window_ns) }, News::Shrinks { window_ns }];
     assert_eq!(decision.news, told);
-    assert_eq!(decision.closed, None, "it leaves");
+    assert_eq!((decision.closed, decision.hurry), (None, true), "it leaves, and not too soon");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_disk_that_fills_is_announced_an_hour_ahead() {
     let space = space(10, 0);
     let step = |retention: &mut Retention, elapsed_ns, appended, free| {
         let room = Some(Room { free, reserve: 0 });
-        retention.step(&View { elapsed_ns, appended, room, ..view(&space, 0, &[]) }).news
+        retention.step(&View { elapsed_ns, room, appended, ..view(&space, 0, &[]) }).news
     };
     assert_eq!(step(&mut retention, 0, 0, 4000), [], "nothing is known yet");
     assert_eq!(step(&mut retention, 59 * SECOND, 60, 4000), []);
@@ -175,11 +175,14 @@ fn a_forecast_counts_what_pins_keep_and_says_nothing_too_early() {
 fn a_clock_that_leaps_takes_no_history_along() {
     let mut retention = Retention::new(limits(HOUR, None, WhenFull::Shrink));
     let label = |seconds: u64| Label::from_nanos(seconds * SECOND);
-    assert_eq!(retention.cutoff(0, label(7200), label(7100)), label(3600));
-    assert_eq!(retention.cutoff(SECOND, label(10_000_000), label(7100)), label(3602), "twice the time that passed");
-    assert_eq!(retention.cutoff(2 * SECOND, label(5), label(7100)), label(3602), "never back");
+    assert_eq!(retention.cutoff(0, label(10_000_000), label(7100)), label(3500), "as old as the newest record");
+    assert_eq!(retention.cutoff(SECOND, label(10_000_000), label(7100)), label(3502), "twice the time that passed");
+    assert_eq!(retention.cutoff(2 * SECOND, label(5), label(7100)), label(3502), "never back");
+    assert_eq!(retention.cutoff(9 * SECOND, label(7105), label(7105)), label(3505), "and it is caught up with");
     let mut early = Retention::new(limits(HOUR, None, WhenFull::Shrink));
     assert_eq!(early.cutoff(0, label(0), label(7100)), label(3500), "a clock that was never set");
+    let mut empty = Retention::new(limits(HOUR, None, WhenFull::Shrink));
+    assert_eq!(empty.cutoff(0, label(7200), Label::default()), label(3600));
 }
 
 #[test]
@@ -222,7 +225,7 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let mut retention = Retention::new(limits);
         let cutoff = retention.cutoff(0, head.label, head.label);
         let aged = Position::new(cutoff.nanos() / SECOND);
-        let view = View { room, head, aged, ..view(&space, 0, &pins) };
+        let view = View { head, aged, room, ..view(&space, 0, &pins) };
         let decision = retention.step(&view);
         let told = format!("SEED={seed}: {decision:?} for {view:?}");
 
