@@ -67,6 +67,15 @@ fn a_moment_more_of_age_is_not_worth_a_write_until_room_is_tight() {
 }
 
 #[test]
+fn what_is_a_moment_too_old_goes_before_anything_goes_early() {
+    let mut retention = Retention::new(limits(5000 * SECOND, None, WhenFull::Shrink));
+    retention.cutoff(0, Label::from_nanos(5011 * SECOND), Label::default());
+    let (space, room) = (space(10, 9), Some(Room { free: 0, reserve: 1 }));
+    let decision = retention.step(&View { room, ..view(&space, 11, &[]) });
+    assert_eq!((decision.forget, decision.news), (Some(Position::new(11)), Vec::new()));
+}
+
+#[test]
 fn a_limit_makes_the_oldest_points_go_and_that_is_announced_first() {
     let decision = decide(limits(HOUR, Some(650), WhenFull::Shrink), &space(10, 0), &[], None);
     assert_eq!(decision.forget, Some(Position::new(50)), "500 stay, and one more has room");
@@ -160,8 +169,11 @@ fn a_forecast_counts_what_pins_keep_and_says_nothing_too_early() {
     let space = space(10, 50);
     let pins = [Position::new(30)];
     let now = |elapsed_ns, appended| View { elapsed_ns, appended, ..view(&space, 0, &pins) };
+    let mut young = Retention::new(retention.limits());
+    young.step(&now(0, 0));
+    young.step(&now(30 * SECOND, 30));
+    assert_eq!(young.forecast(&now(30 * SECOND, 30)), None, "half a minute");
     retention.step(&now(0, 0));
-    assert_eq!(retention.forecast(&now(30 * SECOND, 30)), None);
     retention.step(&now(60 * SECOND, 0));
     assert_eq!(retention.forecast(&now(60 * SECOND, 0)), None, "nothing was written");
     retention.step(&now(60 * SECOND, 120));
@@ -236,7 +248,9 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let early = decision.forget.is_some_and(|to| to > aged);
         assert!(!early || full == WhenFull::Shrink, "stop gives up nothing early: {told}");
         assert!(!early || pins.iter().all(|pin| horizon <= *pin), "nothing goes for nothing: {told}");
-        assert_eq!(early, decision.news.iter().any(|news| matches!(news, News::Shrinks { .. })), "is told: {told}");
+        let first = decision.news.first().is_some_and(|news| matches!(news, News::Fills { .. }));
+        let then = decision.news.get(1).is_some_and(|news| matches!(news, News::Shrinks { .. }));
+        assert_eq!((early, early), (first, then), "is announced, then told: {told}");
         if early {
             let kept = space.segments.iter().filter(|segment| segment.last.position > horizon).count();
             assert!(kept >= SEGMENTS_MIN, "the newest segments stay: {told}");
