@@ -42,6 +42,7 @@ fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
 fn a_limit_has_room_for_the_segments_that_stay() {
     let asked = ["journal-limit=128MiB".to_owned()];
     assert!(Policy::default().with(&asked, 32 * MIB).is_ok());
+    assert!(Policy::default().with(&["journal-limit=3MiB".to_owned()], MIB / 2).is_err());
     let error = Policy::default().with(&asked, 64 * MIB).unwrap_err();
     assert!(error.message.contains("from 256.0 MiB"), "{error}");
 }
