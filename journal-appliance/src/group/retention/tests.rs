@@ -73,3 +73,29 @@ fn what_open_images_show_is_a_pin_while_they_are_open() {
     drop(other);
     assert_eq!(group.pins(), []);
 }
+
+#[test]
+fn a_window_that_will_shrink_is_announced_with_when_and_to_what() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut group = group(folder.path(), Policy::default());
+    let tell = |group: &mut Group, policy: Policy, news| group.tell_retention(&Retention::new(policy.limits()), news);
+    let fills = |in_ns| News::Fills { in_ns, window_ns: Some(31 * 3600 * SECOND) };
+    tell(&mut group, Policy::default(), fills(Some(45 * 60 * SECOND)));
+    tell(&mut group, Policy::default(), fills(None));
+    let stop = Policy { journal_full: crate::policy::JournalFull::Stop, ..Policy::default() };
+    tell(&mut group, stop, fills(Some(45 * 60 * SECOND)));
+    tell(&mut group, Policy::default(), News::Shrinks { window_ns: 31 * 3600 * SECOND });
+    tell(&mut group, Policy::default(), News::Whole);
+    let expected = [
+        ("journal-fills", "in about 45 min at the present rate; the window will shrink from 48 h to about 31 h"),
+        ("journal-fills", "the room for the journal is used up; the window will shrink from 48 h to about 31 h"),
+        ("journal-fills", "in about 45 min at the present rate; the journal will stop, as journal-full=stop says"),
+        ("window-shrunk", "of 48 h, 31 h are left"),
+        ("window-whole", "there is room for the window of 48 h"),
+    ];
+    let told = told(&group, folder.path());
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((kind, text), (of, end)) in told.iter().zip(expected) {
+        assert!(kind == of && text.ends_with(end), "{kind}: {text}");
+    }
+}
