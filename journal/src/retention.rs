@@ -15,6 +15,8 @@ pub use forecast::Forecast;
 use forecast::Rate;
 
 #[cfg(test)]
+mod motion_tests;
+#[cfg(test)]
 mod tests;
 
 /// The newest segments that are never given up for room: the one that is being written and the one before it.

@@ -7,10 +7,10 @@ use super::*;
 use crate::journal::SegmentUse;
 use kit::Rng;
 
-const EACH: u64 = 100;
+pub(super) const EACH: u64 = 100;
 const HOUR: u64 = 3600 * SECOND;
 
-fn at(position: u64) -> At {
+pub(super) fn at(position: u64) -> At {
     At { position: Position::new(position), label: Label::from_nanos(position * SECOND) }
 }
 
