@@ -158,7 +158,8 @@ impl Group {
     }
 
     fn held_back_by(&self) -> Option<HeldBack> {
-        self.retaining.follower.as_ref().and_then(Follower::held_back_by)
+        let follower = self.retaining.follower.as_ref()?;
+        follower.failure().map(HeldBack::Replica).or_else(|| follower.held_back_by())
     }
 
     fn look_at_follower(&mut self) {
