@@ -56,6 +56,10 @@ pub enum Answer {
     VolumeVerified(VolumeVerified),
     /// How a group is protected now; `message` is one line for a person.
     GroupSet { outcome: Outcome, message: String, policy: PolicyStatus },
+    /// What the appliance keeps of a group now; `message` is one line for a person.
+    RetentionSet { outcome: Outcome, message: String, retention: RetentionPolicy },
+    /// What was given up of a journal, or would be.
+    JournalTrim { outcome: Outcome, trim: Trim },
     /// What happened.
     Events(Events),
 }
@@ -213,6 +217,28 @@ pub struct PolicyStatus {
     pub outbox_bytes: u64,
 }
 
+/// What the appliance keeps of a group, as it was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionPolicy {
+    /// Every write of so many seconds is a point.
+    pub window_seconds: u64,
+    /// The most bytes that the journal may take; `None`: as many as its file system has.
+    pub journal_limit: Option<u64>,
+    /// `shrink` or `stop`.
+    pub journal_full: String,
+}
+
+/// How a journal will be at the present rate of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Bytes by which it grows in a second.
+    pub bytes_per_second: u64,
+    /// How long the window will be: as long as it is set, or less.
+    pub window_seconds: u64,
+    /// When the room ends; `None`: it holds the window that is set.
+    pub full_in_seconds: Option<u64>,
+}
+
 /// Whether a group's writes are being recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -268,6 +294,10 @@ pub struct GroupStatus {
     pub gap: Option<Gap>,
     /// Whether several splitters serve it: only barriers are points across their volumes.
     pub barriers_only: bool,
+    /// What is kept.
+    pub retention: RetentionPolicy,
+    /// How it will be; `None` while there is too little to tell.
+    pub forecast: Option<Forecast>,
 }
 
 /// Whether a group is protected.
@@ -353,6 +383,9 @@ pub struct Bookmark {
     pub name: String,
     pub position: u64,
     pub time_ns: u64,
+    /// Nobody may remove it before this time; `None`: anybody may at any time.
+    #[serde(default)]
+    pub hold_until_ns: Option<u64>,
 }
 
 /// A stretch of positions that cannot be opened.
@@ -460,6 +493,43 @@ pub struct JournalStatus {
     pub counts: std::collections::BTreeMap<String, u64>,
     pub damage: Vec<Finding>,
     pub trouble: Option<String>,
+    /// What can be opened.
+    pub window: Option<Window>,
+    /// How many points are in it; across several splitters, barriers.
+    pub points: u64,
+    /// Up to where the replicas have followed the oldest point.
+    pub distributed: u64,
+    /// What keeps them from following further.
+    pub held_back_by: Option<String>,
+    /// Bytes that come free when they have followed.
+    pub reclaimable_bytes: u64,
+    /// What is kept.
+    pub retention: RetentionPolicy,
+    /// How it will be; `None` while there is too little to tell.
+    pub forecast: Option<Forecast>,
+}
+
+/// What is given up of a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trim {
+    pub group: String,
+    /// The oldest point before.
+    pub oldest: u64,
+    pub oldest_ns: u64,
+    /// The oldest point after.
+    pub to: u64,
+    pub to_ns: u64,
+    /// Positions given up.
+    pub positions: u64,
+    /// Bytes of the journal before, and once replicas have followed.
+    pub bytes: u64,
+    pub bytes_after: u64,
+    /// Bytes that come free by that only when `bookmarks` are removed.
+    pub pinned_bytes: u64,
+    /// Bookmarks before the new oldest point: they stay.
+    pub bookmarks: Vec<String>,
+    /// Whether it gets as small as it was asked to.
+    pub reached: bool,
 }
 
 /// One damaged place of a journal.

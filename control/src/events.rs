@@ -93,6 +93,18 @@ kinds! {
     RollbackFailed = "rollback-failed",
     /// A bookmark is durable.
     Bookmark = "bookmark",
+    /// The room for a journal ends before its window does; points will go early, or it will stop.
+    JournalFills = "journal-fills",
+    /// Points go before the window's end: there is no room.
+    WindowShrunk = "window-shrunk",
+    /// The window is as long as it should be again, or there is room for it.
+    WindowWhole = "window-whole",
+    /// A journal takes nothing more; the text says why.
+    JournalStopped = "journal-stopped",
+    /// It takes what it is given again.
+    JournalGoesOn = "journal-goes-on",
+    /// An administrator gave up the oldest points of a journal.
+    JournalTrimmed = "journal-trimmed",
     /// Something that a person must look at.
     Alarm = "alarm",
     /// What an alarm was about is over.

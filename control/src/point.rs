@@ -173,6 +173,34 @@ impl fmt::Display for GroupPoint {
     }
 }
 
+/// A time to come, in nanoseconds since 1970 UTC: a date and time, `@EPOCH`, or a span from now on as in `30d`. Errors
+/// are of kind `Usage`.
+pub fn parse_until(text: &str) -> Result<u64, ControlError> {
+    parse_until_in(text, &TimeZone::system(), crate::time::now())
+}
+
+/// As [`parse_until`], in this zone, at this time.
+pub fn parse_until_in(text: &str, zone: &TimeZone, now: u64) -> Result<u64, ControlError> {
+    const UNTIL: &str = "a time is a span from now on as in 30d, 2027-01-31T10:00[:SS][Z|+hh:mm], or @EPOCH";
+    let until = match text.strip_prefix('@') {
+        Some(epoch) => epoch_nanos(epoch).map_err(str::to_owned),
+        None if text.len() > 4 && text.as_bytes()[4] == b'-' => parse_time(text, zone).map_err(|error| {
+            let (_, why) = error.message.split_once("is not a point: ").unwrap_or(("", &error.message));
+            why.to_owned()
+        }),
+        None => parse_duration(text)
+            .map(|span| now.saturating_add(span))
+            .map_err(|_| "it is neither a span, a date nor @EPOCH".to_owned()),
+    };
+    let until = until.map_err(|why| ControlError::usage(format!("{text:?} is not a time: {why}")).hint(UNTIL))?;
+    if until <= now {
+        return Err(
+            ControlError::usage(format!("{text:?} is over already: {}", crate::time::rfc3339(until))).hint(UNTIL)
+        );
+    }
+    Ok(until)
+}
+
 /// Digits only: no sign, no blank, not empty.
 fn whole_number(text: &str) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()

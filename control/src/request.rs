@@ -32,6 +32,9 @@ pub enum SplitterRequest {
         group: String,
         /// `KEY=VALUE`, as typed.
         settings: Vec<String>,
+        /// Only check; change nothing.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Record no writes of the group until it is resumed, only what they touched: answers `Answer::Done`.
     GroupPause {
@@ -112,6 +115,15 @@ pub enum ApplianceRequest {
         /// The name of one; `None` for all.
         name: Option<String>,
     },
+    /// Change what the appliance keeps of the group: answers `Answer::RetentionSet`. All of it, or nothing.
+    GroupSet {
+        /// The group's name.
+        group: String,
+        /// `KEY=VALUE`, as typed.
+        settings: Vec<String>,
+        /// Only check; change nothing.
+        dry_run: bool,
+    },
     /// A splitter brings a volume: answers `Answer::Attached`. Repeating it is harmless.
     AttachVolume(AttachVolume),
     /// A splitter takes a volume away (LEAVE); history stays: answers `Answer::Done`.
@@ -129,13 +141,25 @@ pub enum ApplianceRequest {
         group: String,
         /// The bookmark's name.
         name: String,
+        /// Let nobody remove it before this time.
+        #[serde(default)]
+        hold_until_ns: Option<u64>,
+    },
+    /// Let nobody remove a bookmark before this time: answers `Answer::Bookmark`.
+    BookmarkHold {
+        /// The group's name.
+        group: String,
+        /// The bookmark's name.
+        name: String,
+        /// Until when; not before an earlier hold's end.
+        until_ns: u64,
     },
     /// All bookmarks of a group: answers `Answer::Bookmarks`.
     BookmarkList {
         /// The group's name.
         group: String,
     },
-    /// Forget a bookmark: answers `Answer::Done`.
+    /// Forget a bookmark; refused while it is held: answers `Answer::Done`.
     BookmarkRemove {
         /// The group's name.
         group: String,
@@ -199,6 +223,15 @@ pub enum ApplianceRequest {
         /// The group's name.
         group: String,
     },
+    /// Give up the oldest points of a group: answers `Answer::JournalTrim`.
+    JournalTrim {
+        /// The group's name.
+        group: String,
+        /// Which.
+        to: TrimTo,
+        /// Only say what would be given up.
+        dry_run: bool,
+    },
     /// What happened: answers `Answer::Events`.
     Events(EventsAsk),
     /// Close journals cleanly and exit: answers `Answer::Done` before the exit.
@@ -206,6 +239,24 @@ pub enum ApplianceRequest {
         /// Even while image devices are open or mounted.
         force: bool,
     },
+}
+
+/// Which points are given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "kebab-case")]
+pub enum TrimTo {
+    /// All before this one.
+    Before {
+        /// It stays.
+        point: crate::point::PointSpec,
+    },
+    /// As many of the oldest as it takes until the journal has no more bytes than these.
+    Size {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Those that the policy would give up as well: they are older than the window.
+    Window,
 }
 
 /// A volume that a splitter brings to the appliance.

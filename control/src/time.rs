@@ -39,6 +39,15 @@ pub fn compact(nanos: u64) -> String {
     instant(nanos).strftime("%Y%m%dT%H%M%S.%3fZ").to_string()
 }
 
+/// A span for people, no more exact than it is long: `90s`, `45 min`, `31 h`, `12 d`; whole days and hours as they are set.
+pub fn span(seconds: u64) -> String {
+    const TIMES: [(&str, u64, u64); 3] = [(" d", 86_400, 4 * 86_400), (" h", 3_600, 7_200), (" min", 60, 300)];
+    TIMES
+        .iter()
+        .find(|(_, _, from)| seconds >= *from)
+        .map_or_else(|| format!("{seconds} s"), |(unit, each, _)| format!("{}{unit}", (seconds + each / 2) / each))
+}
+
 /// The present, in nanoseconds since 1970 UTC.
 pub fn now() -> u64 {
     u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0)

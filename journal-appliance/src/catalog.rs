@@ -1,5 +1,5 @@
-//! What the appliance remembers beside its journals: which groups there are, where their files lie, and which image
-//! devices it has in the kernel.
+//! What the appliance remembers beside its journals: which groups there are, where their files lie, and what is kept of
+//! each, and which image devices it has in the kernel.
 //!
 //! A redb file, `appliance/catalog.redb` in the state folder; each value is JSON, so that an older release names what
 //! it does not know instead of misreading it. A change is durable when its function returns. Deliberately no judge of
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use record::ids::{GroupId, Incarnation, JournalId, VolumeId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::policy::Policy;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,21 @@ pub struct GroupEntry {
     pub implicit: bool,
     /// Every incarnation whose content may still be needed, those that left included.
     pub members: Vec<MemberEntry>,
+    /// What is kept; the usual in entries of a time when everything was.
+    #[serde(default)]
+    pub retention: Policy,
+    /// Bookmarks that nobody may remove before a date; one that is over stays until its bookmark goes.
+    #[serde(default)]
+    pub holds: Vec<HoldEntry>,
+}
+
+/// A bookmark that nobody may remove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldEntry {
+    /// Its name.
+    pub bookmark: String,
+    /// Until when, in nanoseconds since 1970.
+    pub until_ns: u64,
 }
 
 /// One incarnation of a volume in a group.

@@ -6,7 +6,10 @@
 //! the others are served.
 
 mod attach;
+mod keeping;
 mod status;
+
+pub use keeping::in_time_to_come;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,8 +26,10 @@ use journal::{Create, Journal, JournalError, Member, Opened, RecoveryReport};
 use record::ids::{GroupId, JournalId};
 
 use crate::catalog::{Catalog, CatalogError, GroupEntry, MemberEntry};
+use crate::group::retention::Keep;
 use crate::group::{GroupHandle, LostReplica, journal_error, now_label};
 use crate::intake::link::{LinkEvent, Route};
+use crate::policy::Policy;
 
 /// How long a dead process's writes to a journal may take to end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -172,6 +177,8 @@ impl Groups {
             folder,
             implicit,
             members: Vec::new(),
+            retention: Policy::default(),
+            holds: Vec::new(),
         })
     }
 
@@ -205,6 +212,7 @@ impl Groups {
     pub fn remove(&self, name: &str) -> Result<(), ControlError> {
         let _changing = self.changing();
         let held = self.named(name)?;
+        held.nothing_held(&format!("remove group {name}"))?;
         match &held.open {
             Ok(open) => {
                 let members = open.journal().members();
@@ -364,7 +372,8 @@ fn open_group(entry: &mut GroupEntry, catalog: &Catalog, events: &Events) -> Res
     for replica in &lost {
         events.tell(News::new(EventKind::Alarm, replica.reason.clone()).group(&entry.name));
     }
-    GroupHandle::start(&entry.name, journal, lost, events).map_err(|e| e.to_string())
+    let keep = Keep { policy: entry.retention, folder: entry.journal.clone() };
+    GroupHandle::start(&entry.name, journal, lost, keep, events).map_err(|e| e.to_string())
 }
 
 /// Forgets members that the catalog names and the journal does not: a crash came before their JOIN. A journal that

@@ -1,8 +1,8 @@
 //! What nobody asks about: is there room left?
 //!
 //! Owns the watch over the file systems of the journals: a warning and an event while there is still time to act. Idle commits
-//! belong to each group's own thread. Deliberately changes nothing; what happens when a disk is really full is
-//! decided where it is noticed, at the append.
+//! belong to each group's own thread. Deliberately changes nothing; what goes when there is no room is `group/retention`'s,
+//! and what happens when a disk is really full is decided where it is noticed, at the append.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,8 +86,8 @@ impl Watch {
             match told {
                 Some(Level::Nearly) => tracing::error!(
                     folder = %folder.display(), free_mib,
-                    "the journal's file system is nearly full; when it is, hosts go on but nothing more is journaled: \
-                     free some space"
+                    "the journal's file system is nearly full; when it is, hosts go on, and the window shrinks or nothing more is \
+                     journaled, as journal-full says: free some space"
                 ),
                 Some(Level::Low) => {
                     tracing::warn!(folder = %folder.display(), free_mib, "the journal's file system has little room left");

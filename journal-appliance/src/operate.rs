@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::group::rollbacks::{Order, rollback_plan};
 use crate::group::{journal_error, point_error, resolve};
-use crate::groups::{Groups, Held};
+use crate::groups::{Groups, Held, in_time_to_come};
 use crate::housekeeping::Watch;
 use crate::intake::link::Links;
 use crate::present::{Images, OpenImage};
@@ -156,16 +156,24 @@ impl Appliance {
             ApplianceRequest::GroupStatus { name } => {
                 Ok(Answer::Groups { groups: self.groups.status(name.as_deref())? })
             }
+            ApplianceRequest::GroupSet { group, settings, dry_run } => self.groups.set(&group, &settings, dry_run),
             ApplianceRequest::AttachVolume(ask) => self.groups.attach(&ask).map(Answer::Attached),
             ApplianceRequest::DetachVolume { group_id, volume_id, undo } => {
                 let (outcome, message) = self.groups.detach(&group_id, &volume_id, undo)?;
                 Ok(Answer::Done { outcome, message })
             }
-            ApplianceRequest::BookmarkAdd { group, name } => self.add_bookmark(&group, &name, progress),
+            ApplianceRequest::BookmarkAdd { group, name, hold_until_ns } => {
+                self.add_bookmark(&group, &name, hold_until_ns, progress)
+            }
+            ApplianceRequest::BookmarkHold { group, name, until_ns } => {
+                let (outcome, bookmark) =
+                    self.groups.hold(&group, Name::parse(Named::Bookmark, &name)?.as_str(), until_ns)?;
+                Ok(Answer::Bookmark { outcome, bookmark })
+            }
             ApplianceRequest::BookmarkList { group } => {
                 Ok(Answer::Bookmarks { bookmarks: self.groups.named(&group)?.bookmarks()? })
             }
-            ApplianceRequest::BookmarkRemove { group, name } => self.remove_bookmark(&group, name),
+            ApplianceRequest::BookmarkRemove { group, name } => self.remove_bookmark(&group, &name),
             ApplianceRequest::PointList { group } => Ok(Answer::Points(self.groups.named(&group)?.timeline()?)),
             ApplianceRequest::ImageOpen { group, point, rw, volume, any_point } => {
                 let held = self.groups.named(&group)?;
@@ -188,6 +196,10 @@ impl Appliance {
             ApplianceRequest::JournalVerify { group } => {
                 self.groups.named(&group)?.verify(progress).map(Answer::Verified)
             }
+            ApplianceRequest::JournalTrim { group, to, dry_run } => {
+                let (outcome, trim) = self.groups.trim(&group, to, dry_run)?;
+                Ok(Answer::JournalTrim { outcome, trim })
+            }
             ApplianceRequest::Events(ask) => Ok(Answer::Events(self.events.read(ask))),
             ApplianceRequest::Stop { force } => {
                 if !force {
@@ -209,28 +221,42 @@ impl Appliance {
         Ok(Answer::Done { outcome: Outcome::Changed, message: format!("group {name} and its history are gone") })
     }
 
-    fn add_bookmark(&self, group: &str, name: &str, progress: &ProgressSink) -> Result<Answer, ControlError> {
+    fn add_bookmark(
+        &self,
+        group: &str,
+        name: &str,
+        hold_until_ns: Option<u64>,
+        progress: &ProgressSink,
+    ) -> Result<Answer, ControlError> {
         let name = Name::parse_new_bookmark(name)?;
+        if let Some(until) = hold_until_ns {
+            in_time_to_come(&format!("hold bookmark {name} of group {group}"), until)?;
+        }
+        let shown = name.to_string();
         let held = self.groups.named(group)?;
         let open = held.open()?;
         let (answer, outcome) = sync_channel(1);
         let (sink, ticket) = (progress.clone(), random_ticket());
         open.call(move |group| group.add_bookmark(name.as_str(), ticket, sink, answer))??;
         // Its own deadlines end this, or the end of the group's thread.
-        let bookmark = outcome.recv().map_err(|_| closing(group))??;
+        let mut bookmark = outcome.recv().map_err(|_| closing(group))??;
+        if let Some(until) = hold_until_ns {
+            // The bookmark first: a hold on a bookmark that is not there would come over the next one of its name.
+            (_, bookmark) = self.groups.hold(group, &shown, until).map_err(|error| {
+                let message = format!("bookmark {shown} is there, but not held: {}", error.message);
+                ControlError::new(error.kind, message).hint(format!("undisk bookmark hold {group} {shown} --until ..."))
+            })?;
+        }
         Ok(Answer::Bookmark { outcome: Outcome::Created, bookmark })
     }
 
-    fn remove_bookmark(&self, group: &str, name: String) -> Result<Answer, ControlError> {
-        Name::parse(Named::Bookmark, &name)?;
-        let held = self.groups.named(group)?;
-        let shown = name.clone();
-        let removed = held.open()?.call(move |group| group.remove_bookmark(&name))??;
-        if removed {
-            let message = format!("bookmark {shown} of group {group} is removed; the history stays");
+    fn remove_bookmark(&self, group: &str, name: &str) -> Result<Answer, ControlError> {
+        Name::parse(Named::Bookmark, name)?;
+        if self.groups.remove_bookmark(group, name)? {
+            let message = format!("bookmark {name} of group {group} is removed; the history stays");
             Ok(Answer::Done { outcome: Outcome::Changed, message })
         } else {
-            Err(ControlError::not_found(format!("group {group} has no bookmark '{shown}'"))
+            Err(ControlError::not_found(format!("group {group} has no bookmark '{name}'"))
                 .hint(format!("undisk bookmark list {group}")))
         }
     }

@@ -38,6 +38,7 @@ use record::streams::{STREAMS_MAX, StreamAt, Streams};
 use retaining::Move;
 use rolling_back::Restore;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// A journal. Shared by reference; every method may be called from any thread, appends take turns.
@@ -50,6 +51,8 @@ pub struct Journal {
     checkpoints: Mutex<Checkpoints>,
     /// Held while the replicas are brought nearer; taken before `tail`.
     moving: Mutex<Option<Move>>,
+    /// Whether there may be files of segments that are not the journal's any more.
+    given_up: AtomicBool,
     /// Keeps other writers out while the journal is open.
     guard: Mutex<Option<Box<dyn Send + Sync>>>,
 }

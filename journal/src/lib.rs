@@ -20,6 +20,8 @@ mod segment;
 mod superblock;
 
 pub mod index;
+pub mod retention;
+
 mod members;
 mod path;
 mod recovery;

@@ -327,6 +327,11 @@ impl Tail {
         stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
     }
 
+    /// Bytes of an ordinary segment.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.superblock.current().segment_bytes
+    }
+
     /// What is kept of the past.
     pub(crate) fn retained(&self) -> &Retained {
         &self.superblock.current().retained

@@ -2,15 +2,18 @@
 //! somewhere and missing somewhere.
 
 use control::answer::{
-    Answer, ApplianceStatus, Bookmark, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health,
-    Image, IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RollbackPlan, RolledBack,
-    SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan, VolumeState, VolumeStatus,
-    VolumeVerified, Window,
+    Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health, Image,
+    IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RetentionPolicy, RollbackPlan,
+    RolledBack, SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan, VolumeState,
+    VolumeStatus, VolumeVerified, Window,
 };
 use control::error::ControlError;
 use control::point::PointSpec;
 use control::request::{ApplianceRequest, SplitterRequest};
+use kept::{FORECAST, morning, retention};
 use std::collections::BTreeMap;
+
+mod kept;
 
 /// 2026-11-22T10:00:00Z.
 const TEN: u64 = 1_795_341_600_000_000_000;
@@ -139,6 +142,8 @@ fn group() -> GroupStatus {
         gaps: 1,
         gap: Some(gap()),
         barriers_only: false,
+        retention: retention(),
+        forecast: Some(FORECAST),
     }
 }
 
@@ -157,6 +162,12 @@ fn fresh_group(name: &str) -> GroupStatus {
         gaps: 0,
         gap: None,
         barriers_only: false,
+        retention: RetentionPolicy {
+            window_seconds: 7 * 86_400,
+            journal_limit: Some(500 * 1024 * MIB),
+            journal_full: "stop".into(),
+        },
+        forecast: None,
     }
 }
 
@@ -218,6 +229,13 @@ fn journal() -> JournalStatus {
         counts: counts(&[("flush", 100), ("punch", 20), ("write", 400)]),
         damage: Vec::new(),
         trouble: None,
+        window: Some(WINDOW),
+        points: 511,
+        distributed: 0,
+        held_back_by: None,
+        reclaimable_bytes: 0,
+        retention: retention(),
+        forecast: None,
     }
 }
 
@@ -263,10 +281,6 @@ fn timeline() -> Timeline {
         bookmarks: vec![morning()],
         counts: counts(&[("flush", 100), ("punch", 20), ("write", 400)]),
     }
-}
-
-fn morning() -> Bookmark {
-    Bookmark { name: "morning".into(), position: 90, time_ns: TEN + 40 * SECOND }
 }
 
 fn done(outcome: Outcome, message: &str) -> Answer {
@@ -423,28 +437,14 @@ pub fn well_appliance(request: ApplianceRequest) -> Result<Answer, ControlError>
             let groups = appliance().groups.into_iter().filter(|group| group.name == name).collect();
             Ok(Answer::Groups { groups })
         }
+        ApplianceRequest::GroupSet { .. }
+        | ApplianceRequest::BookmarkAdd { .. }
+        | ApplianceRequest::BookmarkHold { .. }
+        | ApplianceRequest::BookmarkList { .. }
+        | ApplianceRequest::BookmarkRemove { .. }
+        | ApplianceRequest::JournalTrim { .. } => kept::answer(request),
         ApplianceRequest::AttachVolume(_) | ApplianceRequest::DetachVolume { .. } => {
             Err(ControlError::failed("only splitters ask this"))
-        }
-        ApplianceRequest::BookmarkAdd { group, name } => {
-            known(&group)?;
-            if name == "morning" {
-                return Err(ControlError::refused("group web has a bookmark \"morning\" already, at seq:90")
-                    .hint("undisk bookmark remove web morning"));
-            }
-            let bookmark = Bookmark { name, position: 533, time_ns: TEN + 301 * SECOND };
-            Ok(Answer::Bookmark { outcome: Outcome::Created, bookmark })
-        }
-        ApplianceRequest::BookmarkList { group } => {
-            known(&group)?;
-            Ok(Answer::Bookmarks { bookmarks: vec![morning()] })
-        }
-        ApplianceRequest::BookmarkRemove { group, name } => {
-            known(&group)?;
-            if name == "morning" {
-                return Ok(done(Outcome::Changed, "bookmark morning of group web is gone; its moment is not"));
-            }
-            Err(ControlError::not_found(format!("group {group} has no bookmark {name:?}")))
         }
         ApplianceRequest::PointList { group } => {
             known(&group)?;
@@ -591,6 +591,9 @@ pub fn ill_appliance(request: ApplianceRequest) -> Result<Answer, ControlError> 
             journals: vec![JournalStatus {
                 damage: vec![finding()],
                 trouble: Some("the disk is full".into()),
+                held_back_by: Some("bookmark morning".into()),
+                reclaimable_bytes: 2 * MIB,
+                forecast: Some(FORECAST),
                 ..journal()
             }],
         }),

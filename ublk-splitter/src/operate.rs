@@ -35,7 +35,7 @@ pub fn answer(
         SplitterRequest::VolumeCreate(ask) => splitter.create_volume(&ask),
         SplitterRequest::VolumeRemove { name, force } => splitter.remove_volume(&name, force),
         SplitterRequest::GroupResync { group, full } => resync(splitter, &group, full),
-        SplitterRequest::GroupSet { group, settings } => set(splitter, &group, &settings),
+        SplitterRequest::GroupSet { group, settings, dry_run } => set(splitter, &group, &settings, dry_run),
         SplitterRequest::GroupPause { group } => pause(splitter, &group),
         SplitterRequest::GroupResume { group } => resume(splitter, &group),
         SplitterRequest::VolumeVerify { name, repair } => compare::compare(splitter, &name, repair, progress),
@@ -75,7 +75,7 @@ fn not_stored(doing: &str, error: &CatalogError) -> ControlError {
     ControlError::failed(format!("cannot {doing}: {error}; nothing was changed"))
 }
 
-fn set(splitter: &Splitter, name: &str, settings: &[String]) -> Result<Answer, ControlError> {
+fn set(splitter: &Splitter, name: &str, settings: &[String], dry_run: bool) -> Result<Answer, ControlError> {
     let group = find(splitter, name)?;
     let doing = format!("set group {name}");
     let before = group.settings().map_err(|e| not_stored(&doing, &e))?;
@@ -91,7 +91,9 @@ fn set(splitter: &Splitter, name: &str, settings: &[String]) -> Result<Answer, C
     if after == before {
         return Ok(Answer::GroupSet { outcome: Outcome::AlreadySo, message, policy });
     }
-    group.set(&after).map_err(|e| not_stored(&doing, &e))?;
+    if !dry_run {
+        group.set(&after).map_err(|e| not_stored(&doing, &e))?;
+    }
     Ok(Answer::GroupSet { outcome: Outcome::Changed, message, policy })
 }
 

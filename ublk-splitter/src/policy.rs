@@ -1,12 +1,13 @@
 //! What an operator may set of a group: how hosts are answered, what happens when the appliance is lost, how far the
 //! journal may lag, how large the outbox is.
 //!
-//! Owns the keys of `undisk group set`, how their values are spelled, which combinations make sense, and the form that
-//! the catalog stores. Deliberately enforces nothing: `stream` does.
+//! Owns what the splitter's keys of `undisk group set` mean (`control::settings` lists them), which combinations make sense,
+//! and the form that the catalog stores. Deliberately enforces nothing: `stream` does.
 
 use control::error::ControlError;
-use control::point::{Nanos, parse_duration};
-use control::size::{self, Size};
+use control::point::Nanos;
+use control::settings::{self, bytes, one_of, seconds};
+use control::size::Size;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -23,15 +24,6 @@ pub const LAG_SECONDS: u64 = 30;
 pub const LAG_BYTES_MIN: u64 = 1 << 20;
 /// Longest lag, in seconds: a day.
 pub const LAG_SECONDS_MAX: u64 = 86_400;
-
-/// Every key of `group set` that a splitter knows, with its values.
-pub const KEYS: &[(&str, &str)] = &[
-    ("mode", "async, bounded-lag or sync"),
-    ("sync-loss", "degrade or stall"),
-    ("lag-bytes", "a size, as in 32MiB"),
-    ("lag-seconds", "seconds, or a span as in 5m"),
-    ("outbox", "a size, as in 64MiB"),
-];
 
 /// When a host is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,14 +127,12 @@ impl Settings {
     /// These settings with every `KEY=VALUE` applied, or none of them. Errors are of kind `Usage`, one line.
     pub fn with(&self, assignments: &[String]) -> Result<Self, ControlError> {
         if assignments.is_empty() {
-            return Err(ControlError::usage("nothing to set: KEY=VALUE is missing").hint(known()));
+            return Err(settings::nothing());
         }
         let mut changed = *self;
         for assignment in assignments {
-            let Some((key, value)) = assignment.split_once('=') else {
-                return Err(ControlError::usage(format!("{assignment:?} is not KEY=VALUE")).hint(known()));
-            };
-            changed.assign(key.trim(), value.trim())?;
+            let (key, value) = settings::split(assignment)?;
+            changed.assign(key, value)?;
         }
         changed.check()?;
         Ok(changed)
@@ -162,15 +152,13 @@ impl Settings {
                     Some(one_of(key, value, &[("degrade", SyncLoss::Degrade), ("stall", SyncLoss::Stall)])?);
             }
             "lag-bytes" => self.policy.lag_bytes = bytes(key, value, LAG_BYTES_MIN, outbox_bytes_max() / 2)?,
-            "lag-seconds" => self.policy.lag_seconds = seconds(key, value)?,
+            "lag-seconds" => self.policy.lag_seconds = seconds(key, value, LAG_SECONDS_MAX, "1d")?,
             "outbox" => {
                 let asked = bytes(key, value, outbox_bytes_min(), outbox_bytes_max())?;
                 // An outbox is made of whole slots.
                 self.outbox_bytes = asked.next_multiple_of(PAYLOAD_AREA as u64);
             }
-            _ => {
-                return Err(ControlError::usage(format!("there is no setting {key:?}")).hint(known()));
-            }
+            _ => return Err(settings::unknown(key)),
         }
         Ok(())
     }
@@ -203,46 +191,6 @@ fn outbox_bytes_min() -> u64 {
 
 fn outbox_bytes_max() -> u64 {
     (*SLOTS.end() * PAYLOAD_AREA) as u64
-}
-
-fn known() -> String {
-    let keys: Vec<_> = KEYS.iter().map(|(key, values)| format!("{key} ({values})")).collect();
-    format!("settings are {}", keys.join("; "))
-}
-
-fn one_of<T: Copy>(key: &str, value: &str, values: &[(&str, T)]) -> Result<T, ControlError> {
-    values.iter().find(|(name, _)| *name == value).map(|(_, it)| *it).ok_or_else(|| {
-        let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
-        let (last, others) = names.split_last().unwrap_or((&"", &[]));
-        ControlError::usage(format!("{key}={value}: {key} is {} or {last}", others.join(", ")))
-    })
-}
-
-fn bytes(key: &str, value: &str, min: u64, max: u64) -> Result<u64, ControlError> {
-    let bytes = size::parse(value).map_err(|error| of_key(key, error))?;
-    if (min..=max).contains(&bytes) {
-        return Ok(bytes);
-    }
-    Err(ControlError::usage(format!("{key}={value}: it may be from {} to {}", Size(min), Size(max))))
-}
-
-/// Whole seconds: `90`, `90s`, `5m`.
-fn seconds(key: &str, value: &str) -> Result<u64, ControlError> {
-    let nanos = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        parse_duration(&format!("{value}s"))
-    } else {
-        parse_duration(value)
-    }
-    .map_err(|error| of_key(key, error))?;
-    let seconds = nanos / 1_000_000_000;
-    if nanos % 1_000_000_000 != 0 || !(1..=LAG_SECONDS_MAX).contains(&seconds) {
-        return Err(ControlError::usage(format!("{key}={value}: it may be from 1s to 1d, in whole seconds")));
-    }
-    Ok(seconds)
-}
-
-fn of_key(key: &str, error: ControlError) -> ControlError {
-    ControlError { message: format!("{key}: {}", error.message), ..error }
 }
 
 #[cfg(test)]

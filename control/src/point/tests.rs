@@ -171,3 +171,19 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn a_time_to_come_is_a_span_from_now_a_date_or_an_epoch() {
+    let now = 1_795_341_600 * NANOS_PER_SECOND;
+    let until = |text| parse_until_in(text, &TimeZone::UTC, now);
+    let day = 86_400 * NANOS_PER_SECOND;
+    assert_eq!(until("30d").unwrap(), now + 30 * day);
+    assert_eq!(until("2026-11-23T10:00").unwrap(), now + day);
+    assert_eq!(until("2026-11-23T12:00+02:00").unwrap(), now + day);
+    assert_eq!(until("@1795428000").unwrap(), now + day);
+    for (text, why) in [("soon", "is neither"), ("2026-11-23", "needs a time of day"), ("@x", "epoch time")] {
+        let error = until(text).unwrap_err();
+        assert!(error.message.contains(" is not a time: ") && error.message.contains(why), "{error}");
+    }
+    assert!(until("2026-11-22T10:00").unwrap_err().message.contains("is over already"));
+}

@@ -17,3 +17,12 @@ fn the_spelling_for_people_says_its_offset() {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     assert_eq!(in_zone(AT, zone), "2026-11-22 11:00:00.123 +01:00");
 }
+
+#[test]
+fn a_span_is_no_more_exact_than_it_is_long() {
+    let told = [(0, "0 s"), (299, "299 s"), (300, "5 min"), (2700, "45 min"), (7199, "120 min")];
+    let longer = [(7200, "2 h"), (111_600, "31 h"), (172_800, "48 h"), (345_600, "4 d"), (604_800, "7 d")];
+    for (seconds, words) in told.into_iter().chain(longer) {
+        assert_eq!(span(seconds), words);
+    }
+}

@@ -20,7 +20,7 @@ fn it_is_laid_at_once_and_done_when_durable() {
     let mut ask = ask();
     assert_eq!(ask.step(0, FINE, News::None), Step::Lay);
     assert_eq!(ask.step(1, FINE, News::None), Step::Wait, "only once");
-    let bookmark = Bookmark { name: "b".to_owned(), position: 4, time_ns: 5 };
+    let bookmark = Bookmark { name: "b".to_owned(), position: 4, time_ns: 5, hold_until_ns: None };
     assert_eq!(ask.step(2, FINE, News::Durable(bookmark.clone())), Step::Done(Ok(bookmark)));
 }
 

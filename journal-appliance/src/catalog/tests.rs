@@ -19,6 +19,8 @@ fn group(name: &str) -> GroupEntry {
             replica_made: true,
             made_group: false,
         }],
+        retention: Policy { window_seconds: 60, ..Policy::default() },
+        holds: vec![HoldEntry { bookmark: "audit".to_owned(), until_ns: 5 }],
     }
 }
 
@@ -39,4 +41,14 @@ fn what_was_put_in_is_there_for_the_next_process() {
     assert_eq!(catalog.devices().expect("devices"), vec![(129, device)]);
     catalog.remove_group(group("new").id).expect("remove");
     assert_eq!(catalog.groups().expect("groups"), vec![]);
+}
+
+#[test]
+fn an_entry_of_a_time_when_everything_was_kept_is_read_with_the_usual_policy_and_no_holds() {
+    let id = "01010101-0101-0101-0101-010101010101";
+    let old = format!(
+        r#"{{"id":"{id}","name":"old","journal_id":"{id}","journal":"/j","folder":"/g","implicit":false,"members":[]}}"#
+    );
+    let entry: GroupEntry = serde_json::from_str(&old).expect("read");
+    assert_eq!((entry.retention, entry.holds), (Policy::default(), Vec::new()));
 }

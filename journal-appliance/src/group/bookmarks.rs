@@ -140,5 +140,10 @@ impl Group {
 
 /// A bookmark, for an operator.
 pub fn answer_bookmark(bookmark: &journal::Bookmark) -> Bookmark {
-    Bookmark { name: bookmark.name.clone(), position: bookmark.at.position.get(), time_ns: bookmark.at.label.nanos() }
+    Bookmark {
+        name: bookmark.name.clone(),
+        position: bookmark.at.position.get(),
+        time_ns: bookmark.at.label.nanos(),
+        hold_until_ns: None,
+    }
 }

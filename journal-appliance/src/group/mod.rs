@@ -7,13 +7,14 @@
 //! `clock` tells the time, so that a simulation drives it as it is.
 //!
 //! `sides` knows the splitters, `stream` carries out what `intake::session` decides for each, `barriers`, `bookmarks` and
-//! `rollbacks` what their namesakes in the crate decide, `members` changes who belongs to the group, `verify` reads for a
-//! splitter that compares.
+//! `rollbacks` what their namesakes in the crate decide, `members` changes who belongs to the group, `retention` gives up
+//! what is too old, `verify` reads for a splitter that compares.
 
 mod barriers;
 pub mod bookmarks;
 pub mod clock;
 mod members;
+pub mod retention;
 pub mod rollbacks;
 mod sides;
 mod stream;
@@ -30,13 +31,14 @@ use control::error::{ControlError, Kind};
 use control::events::{EventKind, Events, News};
 use journal::{Journal, JournalError, PointError};
 use record::ids::{Incarnation, SplitterId};
-use record::position::Label;
+use record::position::{Label, Position};
 
 use crate::events::GapWatch;
 use crate::intake::link::LinkEvent;
 use crate::intake::session::{Action, Input, Millis};
 
 pub use members::MemberPlan;
+pub use retention::pins::ImagePin;
 
 use clock::{Clock, SystemClock};
 
@@ -73,6 +75,10 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     /// Why a replica takes nothing at present.
     replica_trouble: Mutex<Option<String>>,
+    /// What is kept, and how that will be.
+    kept: Mutex<retention::Kept>,
+    /// Positions that open images show; one that several show is there as often.
+    images: Mutex<Vec<Position>>,
 }
 
 /// A replica that could not be attached when the journal was opened.
@@ -107,11 +113,18 @@ impl std::fmt::Debug for Event {
 
 impl GroupHandle {
     /// Starts the thread of a group whose journal is open, its replicas attached but for those that are `lost`.
-    pub fn start(name: &str, journal: Journal, lost: Vec<LostReplica>, events: &Events) -> Result<Self, ControlError> {
+    pub fn start(
+        name: &str,
+        journal: Journal,
+        lost: Vec<LostReplica>,
+        keep: retention::Keep,
+        events: &Events,
+    ) -> Result<Self, ControlError> {
         let journal = Arc::new(journal);
         let (mailbox, inbox) = sync_channel(MAILBOX);
         let mut group = Group::new(name, &journal, Arc::new(SystemClock::default()));
         group.events = events.clone();
+        group.keep(keep);
         let shared = Arc::clone(&group.shared);
         let thread = thread::Builder::new()
             .name(format!("group {name}"))
@@ -206,6 +219,7 @@ pub struct Group {
     replica_failed: Option<Millis>,
     bookmarks: Vec<bookmarks::Pending>,
     verifying: verify::Verifying,
+    retaining: retention::Retaining,
     rollback: Option<rollbacks::Running>,
     /// The newest id that a rollback of this process had.
     rollback_tried: u64,
@@ -230,6 +244,7 @@ impl Group {
             replica_failed: None,
             bookmarks: Vec::new(),
             verifying: verify::Verifying::default(),
+            retaining: retention::Retaining::default(),
             rollback: None,
             rollback_tried: 0,
             clock,
@@ -286,6 +301,7 @@ impl Group {
             self.look_at_barrier();
             self.look_at_rollback();
             self.look_at_verifying();
+            self.look_at_retention();
             self.gap.look(&self.name, &self.journal, &self.events);
         }
         ControlFlow::Continue(())
@@ -372,26 +388,38 @@ impl Group {
     }
 
     fn set_trouble(&self, trouble: Option<String>) {
-        note(self, "journal", &self.shared.trouble, trouble);
+        // A record of the journal's own that was taken makes no room for others.
+        if trouble.is_none() && self.retaining.closed().is_some() {
+            return;
+        }
+        let kinds = (EventKind::JournalStopped, EventKind::JournalGoesOn);
+        note(self, "journal", kinds, &self.shared.trouble, trouble);
     }
 
     fn set_replica_trouble(&self, trouble: Option<String>) {
-        note(self, "replica", &self.shared.replica_trouble, trouble);
+        let kinds = (EventKind::Alarm, EventKind::AlarmOver);
+        note(self, "replica", kinds, &self.shared.replica_trouble, trouble);
     }
 }
 
 /// Keeps a trouble for the status, and tells when it comes and goes.
-fn note(group: &Group, what: &str, held: &Mutex<Option<String>>, trouble: Option<String>) {
+fn note(
+    group: &Group,
+    what: &str,
+    (stops, goes_on): (EventKind, EventKind),
+    held: &Mutex<Option<String>>,
+    trouble: Option<String>,
+) {
     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
     if *held == trouble {
         return;
     }
     if let Some(reason) = &trouble {
         tracing::error!(group = group.name, what, reason, "nothing more is taken");
-        group.tell(EventKind::Alarm, format!("the {what} takes nothing more: {reason}"));
+        group.tell(stops, format!("the {what} takes nothing more: {reason}"));
     } else {
         tracing::info!(group = group.name, what, "taken again");
-        group.tell(EventKind::AlarmOver, format!("the {what} takes what it is given again"));
+        group.tell(goes_on, format!("the {what} takes what it is given again"));
     }
     *held = trouble;
 }
@@ -415,6 +443,7 @@ pub fn journal_error(doing: &str, error: &JournalError) -> ControlError {
         JournalError::InUse { .. }
         | JournalError::NotAJournal { .. }
         | JournalError::SuperblockLost { .. }
+        | JournalError::StateLost { .. }
         | JournalError::UnknownFormat { .. }
         | JournalError::Io { .. } => ControlError::failed(format!("cannot {doing}: {error}")),
     }
@@ -427,7 +456,7 @@ pub fn resolve(
     doing: &str,
     point: &record::point::Point,
     any: bool,
-) -> Result<record::position::Position, ControlError> {
+) -> Result<Position, ControlError> {
     journal.resolve(point, any).map_err(|error| {
         let mut refusal = point_error(doing, &error);
         match (&error, journal.timeline().window) {

@@ -65,6 +65,11 @@ pub struct Order {
 }
 
 impl Group {
+    /// Where the rollback that is under way goes back to.
+    pub(super) fn rollback_target(&self) -> Option<Position> {
+        self.rollback.as_ref().map(|running| running.target)
+    }
+
     /// Begins a rollback. It is finished whether or not the asker waits.
     pub fn roll_back(&mut self, order: Order) -> Result<(), ControlError> {
         let no = |why: String| ControlError::refused(format!("cannot roll back group {}: {why}", self.name));
@@ -88,6 +93,10 @@ impl Group {
                 self.name
             ))
             .hint("undisk status (is the splitter running?)"));
+        }
+        if !self.is_kept(order.target) {
+            return Err(no(format!("seq:{} was given up meanwhile: it is older than the window", order.target))
+                .hint(format!("undisk point list {}", self.name)));
         }
         // Never one that was tried before: a late word of an earlier try must not be taken for one of this.
         let id = self.journal.next_rollback_id().max(self.rollback_tried + 1);

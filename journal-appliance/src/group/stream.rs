@@ -285,13 +285,20 @@ impl Group {
         let Some(outbox) = self.sides.get_mut(splitter).and_then(|side| side.outbox.as_mut()) else {
             return Input::NotAppended(Setback::Broken("the outbox is not mapped any more".to_owned()));
         };
+        if self.retaining.closed().is_some() {
+            return Input::NotAppended(Setback::Full);
+        }
         let outcome = match outbox.chunks(chunks.iter().map(|c| c.place)) {
-            Ok(slices) => self.journal.append_many(session, &slices),
+            Ok(slices) => {
+                let bytes: usize = slices.iter().map(|(header, payload)| header.len() + payload.len()).sum();
+                self.journal.append_many(session, &slices).map(|watermarks| (watermarks, bytes))
+            }
             Err(error) => return Input::NotAppended(Setback::Broken(error.to_string())),
         };
         match outcome {
-            Ok(watermarks) => {
+            Ok((watermarks, bytes)) => {
                 self.set_trouble(None);
+                self.took_in(bytes as u64);
                 Input::Appended(marks(&watermarks))
             }
             Err(AppendError::Gap { expected, .. }) => Input::NotAppended(Setback::Expected(expected)),
@@ -392,6 +399,7 @@ impl Group {
             | JournalError::NotAJournal { .. }
             | JournalError::AlreadyExists { .. }
             | JournalError::SuperblockLost { .. }
+            | JournalError::StateLost { .. }
             | JournalError::UnknownFormat { .. }
             | JournalError::Io { .. }
             | JournalError::Refused(_)

@@ -3,7 +3,7 @@
 //! Owns the order: checks, group, replica, catalog, JOIN; and the way back when one of them fails.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use control::answer::{Attached, Outcome};
 use control::error::ControlError;
@@ -13,7 +13,7 @@ use journal::{JoinRequest, Member};
 use record::geometry::{LogicalBlock, SectorCount};
 use record::ids::{GroupId, Incarnation, SplitterId, VolumeId};
 
-use super::{Groups, Held, catalog_error, remove_file, segment_bytes};
+use super::{Groups, Held, remove_file, segment_bytes};
 use crate::catalog::MemberEntry;
 use crate::group::{MemberPlan, journal_error};
 use crate::replica;
@@ -165,12 +165,7 @@ impl Groups {
     }
 
     fn change_members(&self, held: &Held, change: impl FnOnce(&mut Vec<MemberEntry>)) -> Result<(), ControlError> {
-        let mut entry = held.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = entry.clone();
-        change(&mut changed.members);
-        self.catalog.put_group(&changed).map_err(|e| catalog_error(&e))?;
-        *entry = changed;
-        Ok(())
+        self.change_entry(held, |entry| change(&mut entry.members))
     }
 
     /// Lets a volume leave. With `undo`, no trace stays of an attaching that failed half-way.

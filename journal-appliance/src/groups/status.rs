@@ -5,15 +5,14 @@
 use std::collections::BTreeMap;
 
 use control::answer::{
-    Bookmark, Finding, FindingExtent, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress, Timeline,
-    Verified, Window,
+    Bookmark, Finding, FindingExtent, Forecast, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress,
+    Timeline, Verified, Window,
 };
 use control::error::ControlError;
 use control::server::ProgressSink;
-use journal::{Journal, MarkKind, Member, OpCounts, Status};
+use journal::{HeldBack, Journal, MarkKind, Member, OpCounts, Status, TimelineView};
 
 use super::{Groups, Held};
-use crate::group::bookmarks::answer_bookmark;
 use crate::group::{GroupHandle, journal_error};
 
 #[cfg(test)]
@@ -68,6 +67,8 @@ impl Held {
             gaps: 0,
             gap: None,
             barriers_only: false,
+            retention: entry.retention.answer(),
+            forecast: None,
         };
         let open = match &self.open {
             Ok(open) => open,
@@ -109,6 +110,7 @@ impl Held {
         status.gaps = timeline.gaps.len() as u64;
         status.gap = timeline.gaps.last().map(gap);
         status.barriers_only = timeline.barriers_only;
+        status.forecast = open.kept().forecast.map(forecast);
         status
     }
 
@@ -129,6 +131,13 @@ impl Held {
             counts: BTreeMap::new(),
             damage: Vec::new(),
             trouble: None,
+            window: None,
+            points: 0,
+            distributed: 0,
+            held_back_by: None,
+            reclaimable_bytes: 0,
+            retention: entry.retention.answer(),
+            forecast: None,
         };
         let open = match &self.open {
             Ok(open) => open,
@@ -148,6 +157,13 @@ impl Held {
         status.counts = counts(&state.counts);
         status.damage = damage(open.journal(), &state);
         status.trouble = open.trouble().or(state.poisoned);
+        let (timeline, kept) = (open.journal().timeline(), open.kept());
+        status.window = timeline.window.map(window);
+        status.points = points(&timeline);
+        status.distributed = open.journal().space().distributed.get();
+        status.held_back_by = kept.held_back_by.as_ref().map(held_back_by);
+        status.reclaimable_bytes = kept.leaving;
+        status.forecast = kept.forecast.map(forecast);
         status
     }
 
@@ -160,14 +176,14 @@ impl Held {
             barriers_only: view.barriers_only,
             gaps: view.gaps.iter().map(gap).collect(),
             marks: view.marks.iter().map(mark).collect(),
-            bookmarks: view.bookmarks.iter().map(answer_bookmark).collect(),
+            bookmarks: view.bookmarks.iter().map(|bookmark| self.told(bookmark)).collect(),
             counts: counts(&view.counts),
         })
     }
 
     /// All bookmarks, oldest first.
     pub fn bookmarks(&self) -> Result<Vec<Bookmark>, ControlError> {
-        Ok(self.open()?.journal().timeline().bookmarks.iter().map(answer_bookmark).collect())
+        Ok(self.open()?.journal().timeline().bookmarks.iter().map(|bookmark| self.told(bookmark)).collect())
     }
 
     /// Reads all of the journal; also of one that cannot be opened.
@@ -268,6 +284,41 @@ fn window(window: journal::Window) -> Window {
         newest: window.newest.position.get(),
         newest_ns: window.newest.label.nanos(),
     }
+}
+
+fn forecast(forecast: journal::retention::Forecast) -> Forecast {
+    let seconds = |nanos: u64| nanos / 1_000_000_000;
+    Forecast {
+        bytes_per_second: forecast.bytes_per_second,
+        window_seconds: seconds(forecast.window_ns),
+        full_in_seconds: forecast.full_in_ns.map(seconds),
+    }
+}
+
+fn held_back_by(by: &HeldBack) -> String {
+    match by {
+        HeldBack::Bookmark(name) => format!("bookmark {name}"),
+        HeldBack::Image(position) => format!("an open image of seq:{position}"),
+        HeldBack::Rollback(target) => format!("what the rollback to seq:{target} left, until it is too old"),
+        HeldBack::Joining(volume) => format!("the first synchronisation of volume {volume}"),
+        HeldBack::Replica(why) => format!("a replica: {why}"),
+    }
+}
+
+/// How many points the window has: every position outside gaps, or the barriers where only they are points.
+fn points(timeline: &TimelineView) -> u64 {
+    let Some(window) = timeline.window else { return 0 };
+    let (oldest, newest) = (window.oldest.position, window.newest.position);
+    if timeline.barriers_only {
+        let barriers = timeline.marks.iter().filter(|mark| mark.kind == MarkKind::Barrier);
+        return barriers.filter(|mark| (oldest..=newest).contains(&mark.at.position)).count() as u64;
+    }
+    let end = newest.get() + 1;
+    let refused = timeline.gaps.iter().map(|gap| {
+        let begin = gap.begin.position.max(oldest).get();
+        gap.end.map_or(end, |until| until.position.get().min(end)).saturating_sub(begin)
+    });
+    (end - oldest.get()).saturating_sub(refused.sum())
 }
 
 fn mark(mark: &journal::Mark) -> Mark {

@@ -24,7 +24,7 @@ use journal::Member;
 use ublk_device::{Device, DeviceError, DeviceId, DeviceSpec};
 
 use crate::catalog::{Catalog, DeviceEntry};
-use crate::group::{point_error, resolve};
+use crate::group::{ImagePin, point_error, resolve};
 use crate::groups::Held;
 
 pub use service::{ImageService, ImageTarget};
@@ -66,6 +66,8 @@ struct Shown {
     device: Device,
     service: Arc<ImageService>,
     answer: Answer,
+    /// What it shows is not given up.
+    _pin: ImagePin,
 }
 
 impl Images {
@@ -169,7 +171,7 @@ impl Images {
         for member in &members {
             let service = self
                 .service(&image, member, ask.rw)
-                .and_then(|service| self.show(&name, member, service, &asked, began));
+                .and_then(|service| self.show(group, member, service, &asked, began));
             match service {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
@@ -203,7 +205,7 @@ impl Images {
 
     fn show(
         &self,
-        group: &str,
+        of: &Held,
         member: &Member,
         service: ImageService,
         asked: &str,
@@ -211,6 +213,8 @@ impl Images {
     ) -> Result<Answer, ControlError> {
         let service = Arc::new(service);
         let at = service.at();
+        let (pin, name) = (of.open()?.pin_image(at.position), of.entry().name);
+        let group = name.as_str();
         let rw = service.is_writable();
         let mut from = DeviceId(FIRST_ID);
         let device = loop {
@@ -252,7 +256,7 @@ impl Images {
             group, volume = member.name, position = %at.position, rw, device = %answer.device.display(),
             open_ms = answer.open_ms, "an image is open"
         );
-        self.shown().insert(device.id().0, Shown { device, service, answer: answer.clone() });
+        self.shown().insert(device.id().0, Shown { device, service, answer: answer.clone(), _pin: pin });
         Ok(answer)
     }
 

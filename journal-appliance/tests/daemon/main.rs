@@ -5,6 +5,7 @@
 //! the journal.
 
 mod fake;
+mod keeping;
 mod losses;
 mod telling;
 
@@ -211,7 +212,12 @@ impl Joined {
     }
 
     fn add_bookmark(&mut self, name: &str) -> control::answer::Bookmark {
-        let asked = self.world.asking(ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: name.to_owned() });
+        self.add_held_bookmark(name, None)
+    }
+
+    fn add_held_bookmark(&mut self, name: &str, hold_until_ns: Option<u64>) -> control::answer::Bookmark {
+        let (group, name) = ("g".to_owned(), name.to_owned());
+        let asked = self.world.asking(ApplianceRequest::BookmarkAdd { group, name, hold_until_ns });
         let (ticket, name) = match self.link.word() {
             ToSplitter::LayBookmark { ticket, name } => (ticket, name),
             other => panic!("not LAY_BOOKMARK: {other:?}"),
@@ -335,7 +341,8 @@ fn a_bookmark_is_laid_by_the_splitter_and_answered_when_durable() {
     let made = at.add_bookmark("before");
     at.append(&[write(at.volume, 0, vec![6; 512])]);
     assert_eq!(at.content(Some(made.position))[0], 5);
-    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "before".to_owned() };
+    let request =
+        ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "before".to_owned(), hold_until_ns: None };
     let error = at.world.ask(&request).expect_err("taken");
     assert_eq!(error.kind, Kind::Refused, "{error}");
     match at.world.ask(&ApplianceRequest::BookmarkList { group: "g".to_owned() }) {
@@ -350,7 +357,7 @@ fn a_bookmark_is_laid_by_the_splitter_and_answered_when_durable() {
 #[test]
 fn a_bookmark_that_the_splitter_refuses_or_nobody_can_lay_is_an_error() {
     let mut at = Joined::new();
-    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned() };
+    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned(), hold_until_ns: None };
     let asked = at.world.asking(request.clone());
     let ToSplitter::LayBookmark { ticket, .. } = at.link.word() else { panic!("LAY_BOOKMARK") };
     at.link.say(&ToAppliance::BookmarkRefused { ticket, reason: "the outbox is full".to_owned() });
@@ -366,7 +373,7 @@ fn a_bookmark_that_the_splitter_refuses_or_nobody_can_lay_is_an_error() {
 #[test]
 fn a_bookmark_is_given_up_when_the_splitter_that_was_told_stays_away() {
     let mut at = Joined::new();
-    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned() };
+    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned(), hold_until_ns: None };
     let asked = at.world.asking(request);
     let ToSplitter::LayBookmark { .. } = at.link.word() else { panic!("LAY_BOOKMARK") };
     drop(at.link);
@@ -380,7 +387,7 @@ fn lost_records_open_a_gap_that_only_a_resynchronisation_closes() {
     at.append(&[write(at.volume, 0, vec![5; 512])]);
     at.link.say(&ToAppliance::Lost { session: at.grant.session, reason: "outbox full".to_owned() });
     until(|| matches!(at.world.health(), Health::NeedsResync { .. }), "the gap");
-    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned() };
+    let request = ApplianceRequest::BookmarkAdd { group: "g".to_owned(), name: "b".to_owned(), hold_until_ns: None };
     let error = at.world.ask(&request).expect_err("gap");
     assert_eq!((error.kind, error.hint.as_deref()), (Kind::Refused, Some("undisk group resync g")));
 

@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    fn has_event(&self, kind: &str) -> bool {
+    pub(super) fn has_event(&self, kind: &str) -> bool {
         self.events().iter().any(|(k, _)| k == kind)
     }
 }

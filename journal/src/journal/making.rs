@@ -26,6 +26,7 @@ use record::op::Op;
 use record::position::{Label, Position};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// A journal that is to be made.
@@ -170,6 +171,7 @@ impl Journal {
             restore: Mutex::new(restore),
             checkpoints: Mutex::new(checkpoints),
             moving: Mutex::default(),
+            given_up: AtomicBool::new(false),
             guard: Mutex::new(Some(guard)),
         };
         match journal.begin_epoch(&mut lock(&journal.tail)) {

@@ -28,6 +28,7 @@ use record::position::{Label, Position};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub use crate::distribution::HeldBack;
 
@@ -39,9 +40,7 @@ const MOVE_SEGMENTS: u32 = 16;
 /// What one segment of the journal holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentUse {
-    /// Its number.
-    pub number: SegmentNumber,
-    /// Bytes of its chunks, headers included.
+    /// Bytes of its file.
     pub bytes: u64,
     /// Its last record.
     pub last: At,
@@ -56,8 +55,8 @@ pub struct Space {
     pub distributed: Position,
     /// The segments that hold records, oldest first.
     pub segments: Vec<SegmentUse>,
-    /// Bytes of all segment files.
-    pub disk_bytes: u64,
+    /// Bytes of everything else.
+    pub other_bytes: u64,
 }
 
 /// How far the replicas are.
@@ -127,28 +126,23 @@ impl Journal {
 
     /// What the journal's files hold, and from where on its points are offered.
     pub fn space(&self) -> Space {
-        let (_, disk_bytes) = lock(&self.tail).disk_use();
+        let (ordinary, disk_bytes) = {
+            let tail = lock(&self.tail);
+            (tail.segment_bytes(), tail.disk_use().1)
+        };
         let state = read(&self.reader.core.state);
         let Retained { horizon, distributed, .. } = *state.retained();
-        let mut segments: Vec<SegmentUse> = Vec::new();
-        for chunk in state.chunks().behind(Position::ORIGIN) {
-            let last = chunk.next().previous().unwrap_or(Position::ORIGIN);
-            match segments.last_mut().filter(|segment| segment.number == chunk.place.segment) {
-                Some(segment) => {
-                    segment.bytes += chunk.disk_bytes();
-                    segment.last.position = last;
-                }
-                None => segments.push(SegmentUse {
-                    number: chunk.place.segment,
-                    bytes: chunk.disk_bytes(),
-                    last: At { position: last, label: Label::default() },
-                }),
-            }
-        }
-        for segment in &mut segments {
-            segment.last = state.timeline.at(segment.last.position);
-        }
-        Space { horizon, distributed, segments, disk_bytes }
+        let by_segment = state.chunks().behind(Position::ORIGIN).chunk_by(|a, b| a.place.segment == b.place.segment);
+        let segments: Vec<SegmentUse> = by_segment
+            .filter_map(|chunks| chunks.last())
+            .map(|last| {
+                let end = last.place.offset + last.disk_bytes();
+                let position = last.next().previous().unwrap_or(Position::ORIGIN);
+                SegmentUse { bytes: ordinary.max(end), last: state.timeline.at(position) }
+            })
+            .collect();
+        let other_bytes = disk_bytes.saturating_sub(segments.iter().map(|segment| segment.bytes).sum());
+        Space { horizon, distributed, segments, other_bytes }
     }
 
     /// The last position whose label is not after this one; the origin when there is none.
@@ -303,11 +297,16 @@ impl Journal {
         let mut state = write(&core.state);
         state.distributed(to, lost);
         state.forget(first_segment, first_position);
+        self.given_up.store(true, Ordering::Relaxed);
         Ok(to)
     }
 
-    /// Removes the files of segments that are not the journal's any more. A few quick operations.
+    /// Removes the files of segments that are not the journal's any more. A few quick operations, none when nothing was
+    /// given up since the last time.
     pub fn reclaim(&self) -> Result<Reclaimed, JournalError> {
+        if !self.given_up.load(Ordering::Relaxed) {
+            return Ok(Reclaimed::default());
+        }
         let core = &self.reader.core;
         let disk = core.files.disk().clone();
         let mut tail = lock(&self.tail);
@@ -325,6 +324,7 @@ impl Journal {
             disk.sync_folder(SEGMENTS).map_err(failed)?;
             lock(&self.checkpoints).forget(first).map_err(failed)?;
         }
+        self.given_up.store(false, Ordering::Relaxed);
         Ok(reclaimed)
     }
 }

@@ -56,6 +56,10 @@ group set base mode=fast
 group set base mode=sync
 group set base sync-loss=pray
 group set base colour=red
+group set base keep=24h
+group set base window=0
+group set base journal-limit=lots
+group set base journal-full=pray
 group set base lag-bytes=lots
 group set base lag-seconds=2w
 group set base outbox=1K
@@ -67,6 +71,8 @@ bookmark add
 bookmark add base
 bookmark add base 1st
 bookmark add base before-rollback-x
+bookmark add base now --hold-until soon
+bookmark hold base now
 bookmark list
 bookmark remove base
 point
@@ -92,6 +98,9 @@ rollback base
 rollback base@sometime
 journal
 journal verify
+journal trim
+journal trim base --before yesterday
+journal trim base --to-size lots
 journal frobnicate
 events -n many
 events -o nocolumn

@@ -1,6 +1,7 @@
 //! The verbs of `undisk bookmark`.
 
 pub mod add;
+pub mod hold;
 pub mod list;
 pub mod remove;
 
@@ -14,6 +15,8 @@ use control::error::ControlError;
 pub enum Verb {
     /// Name the present moment
     Add(add::Add),
+    /// Let nobody remove a bookmark before a date
+    Hold(hold::Hold),
     /// List the bookmarks of a group
     List(list::List),
     /// Forget a bookmark
@@ -25,6 +28,7 @@ impl Verb {
     pub fn run(self, session: &Session) -> Result<Report, ControlError> {
         match self {
             Self::Add(verb) => verb.run(session),
+            Self::Hold(verb) => verb.run(session),
             Self::List(verb) => verb.run(session),
             Self::Remove(verb) => verb.run(session),
         }

@@ -1,6 +1,7 @@
 //! The verbs of `undisk journal`.
 
 pub mod status;
+pub mod trim;
 pub mod verify;
 
 use crate::report::Report;
@@ -15,6 +16,8 @@ pub enum Verb {
     Status(status::Status),
     /// Check every checksum of a journal
     Verify(verify::Verify),
+    /// Give up the oldest points of a group now
+    Trim(trim::Trim),
 }
 
 impl Verb {
@@ -23,6 +26,7 @@ impl Verb {
         match self {
             Self::Status(verb) => verb.run(session),
             Self::Verify(verb) => verb.run(session),
+            Self::Trim(verb) => verb.run(session),
         }
     }
 }

@@ -3,10 +3,11 @@
 use crate::report::Report;
 use crate::session::{LONG, Session, unexpected};
 use clap::Args;
-use control::answer::{Answer, Outcome};
+use control::answer::{Answer, Bookmark, Outcome};
 use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
+use control::point::parse_until;
 use control::request::ApplianceRequest;
 use control::time::local;
 
@@ -17,6 +18,9 @@ pub struct Add {
     group: String,
     /// The bookmark's name
     name: String,
+    /// Let nobody remove it before this time: a span from now on as in 30d, a date and time, or @EPOCH
+    #[arg(long, value_name = "TIME")]
+    hold_until: Option<String>,
 }
 
 impl Add {
@@ -26,20 +30,18 @@ impl Add {
         let request = ApplianceRequest::BookmarkAdd {
             group: group.as_str().into(),
             name: Name::parse_new_bookmark(&self.name)?.into(),
+            hold_until_ns: self.hold_until.as_deref().map(parse_until).transpose()?,
         };
         let Answer::Bookmark { outcome, bookmark } = session.ask_appliance(&request, LONG)? else {
             return Err(unexpected(Daemon::Appliance));
         };
-        let was = match outcome {
-            Outcome::Created => "is",
-            Outcome::AlreadySo => "is already",
-            Outcome::Changed => "is now",
-        };
-        let line = format!("{group}@#{} {was} seq:{}, {}", bookmark.name, bookmark.position, local(bookmark.time_ns));
-        Ok(Report::new()
-            .field("outcome", &outcome)
-            .field("group", &group.as_str())
-            .field("bookmark", &bookmark)
-            .line(line))
+        Ok(told(&group, outcome, &bookmark))
     }
+}
+
+/// A bookmark that was added or held, in a line.
+pub fn told(group: &Name, outcome: Outcome, bookmark: &Bookmark) -> Report {
+    let held = bookmark.hold_until_ns.map_or_else(String::new, |until| format!(", held until {}", local(until)));
+    let line = format!("{group}@#{} is seq:{}, {}{held}", bookmark.name, bookmark.position, local(bookmark.time_ns));
+    Report::new().field("outcome", &outcome).field("group", &group.as_str()).field("bookmark", bookmark).line(line)
 }

@@ -24,6 +24,12 @@ const COLUMNS: &[Column<Bookmark>] = &[
     Column { name: "name", about: "name", usual: true, cell: |b| Cell::Text(b.name.clone()) },
     Column { name: "seq", about: "position", usual: true, cell: |b| Cell::Count(b.position) },
     Column { name: "time", about: "when", usual: true, cell: |b| Cell::Time(b.time_ns) },
+    Column {
+        name: "held-until",
+        about: "nobody may remove it before",
+        usual: true,
+        cell: |b| Cell::Time(b.hold_until_ns.unwrap_or(0)),
+    },
 ];
 
 impl List {

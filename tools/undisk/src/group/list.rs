@@ -6,6 +6,7 @@ use crate::table::{Cell, Column, ListArgs};
 use clap::Args;
 use control::answer::{GroupStatus, Health};
 use control::error::ControlError;
+use control::time::span;
 
 /// List the groups.
 #[derive(Debug, Args)]
@@ -41,6 +42,18 @@ const COLUMNS: &[Column<GroupStatus>] = &[
         about: "bytes of the journal on disk",
         usual: true,
         cell: |g| Cell::Bytes(g.journal_bytes),
+    },
+    Column {
+        name: "keeps",
+        about: "of how long every write is kept",
+        usual: true,
+        cell: |g| Cell::Text(span(g.retention.window_seconds)),
+    },
+    Column {
+        name: "forecast",
+        about: "how long the window will be at the present rate",
+        usual: false,
+        cell: |g| Cell::Text(g.forecast.map_or_else(String::new, |forecast| span(forecast.window_seconds))),
     },
     Column {
         name: "linked",

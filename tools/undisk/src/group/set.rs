@@ -1,39 +1,107 @@
 //! `undisk group set`
+//!
+//! Owns which daemon hears of which key, and that both have agreed before either changes anything.
 
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use clap::Args;
-use control::answer::{Answer, PolicyStatus};
+use control::answer::{Answer, Outcome, PolicyStatus, RetentionPolicy};
 use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
 use control::point::Nanos;
-use control::request::SplitterRequest;
+use control::request::{ApplianceRequest, SplitterRequest};
+use control::settings::{nothing, owner};
 use control::size::Size;
+use control::time::span;
 
-/// Change how a group is protected.
+/// Change how a group is protected, and what is kept of it.
 #[derive(Debug, Args)]
 pub struct Set {
     /// The group's name
     name: String,
-    /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE
+    /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
+    /// journal-limit=SIZE|none, journal-full=shrink|stop
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+/// What a daemon says of its share.
+struct Said<T> {
+    outcome: Outcome,
+    message: String,
+    policy: T,
 }
 
 impl Set {
     /// Does it.
     pub fn run(self, session: &Session) -> Result<Report, ControlError> {
-        let name = Name::parse(Named::Group, &self.name)?;
-        if let Some(odd) = self.settings.iter().find(|setting| !setting.contains('=')) {
-            return Err(ControlError::usage(format!("{odd:?} is not KEY=VALUE")).hint("as in mode=async outbox=128MiB"));
+        let group = Name::parse(Named::Group, &self.name)?.to_string();
+        let (mut hosts, mut history) = (Vec::new(), Vec::new());
+        for setting in self.settings {
+            match owner(&setting)? {
+                Daemon::Splitter => hosts.push(setting),
+                Daemon::Appliance => history.push(setting),
+            }
         }
-        let request = SplitterRequest::GroupSet { group: name.into(), settings: self.settings };
-        let Answer::GroupSet { outcome, message, policy } = session.ask_splitter(&request, QUICK)? else {
-            return Err(unexpected(Daemon::Splitter));
-        };
-        Ok(Report::done(outcome, message).field("policy", &policy))
+        let splitter = |dry_run| splitter(session, &group, &hosts, dry_run);
+        let appliance = |dry_run| appliance(session, &group, &history, dry_run);
+        match (hosts.is_empty(), history.is_empty()) {
+            (true, true) => Err(nothing()),
+            (false, true) => splitter(false).map(|said| report(Some(&said), None)),
+            (true, false) => appliance(false).map(|said| report(None, Some(&said))),
+            (false, false) => {
+                splitter(true)?;
+                appliance(true)?;
+                let retention = appliance(false)?;
+                let policy = splitter(false).map_err(|error| {
+                    let done = history.join(" ");
+                    ControlError { message: format!("{done} was set, the rest was not: {}", error.message), ..error }
+                })?;
+                Ok(report(Some(&policy), Some(&retention)))
+            }
+        }
     }
+}
+
+fn splitter(
+    session: &Session,
+    group: &str,
+    settings: &[String],
+    dry_run: bool,
+) -> Result<Said<PolicyStatus>, ControlError> {
+    let request = SplitterRequest::GroupSet { group: group.into(), settings: settings.to_vec(), dry_run };
+    let Answer::GroupSet { outcome, message, policy } = session.ask_splitter(&request, QUICK)? else {
+        return Err(unexpected(Daemon::Splitter));
+    };
+    Ok(Said { outcome, message, policy })
+}
+
+fn appliance(
+    session: &Session,
+    group: &str,
+    settings: &[String],
+    dry_run: bool,
+) -> Result<Said<RetentionPolicy>, ControlError> {
+    let request = ApplianceRequest::GroupSet { group: group.into(), settings: settings.to_vec(), dry_run };
+    let Answer::RetentionSet { outcome, message, retention } = session.ask_appliance(&request, QUICK)? else {
+        return Err(unexpected(Daemon::Appliance));
+    };
+    Ok(Said { outcome, message, policy: retention })
+}
+
+fn report(policy: Option<&Said<PolicyStatus>>, retention: Option<&Said<RetentionPolicy>>) -> Report {
+    let outcomes = [policy.map(|said| said.outcome), retention.map(|said| said.outcome)];
+    let same = outcomes.iter().flatten().all(|outcome| *outcome == Outcome::AlreadySo);
+    let outcome = if same { Outcome::AlreadySo } else { Outcome::Changed };
+    let messages = [policy.map(|said| said.message.as_str()), retention.map(|said| said.message.as_str())];
+    let messages: Vec<_> = messages.into_iter().flatten().map(ToOwned::to_owned).collect();
+    Report::new()
+        .field("outcome", &outcome)
+        .field("message", &messages.join("; "))
+        .field("policy", &policy.map(|said| &said.policy))
+        .field("retention", &retention.map(|said| &said.policy))
+        .lines(messages)
 }
 
 /// A policy in words: what its mode looks at.
@@ -49,4 +117,16 @@ pub fn policy(policy: &PolicyStatus) -> String {
         }
         mode => mode.to_owned(),
     }
+}
+
+/// What is kept, in words.
+pub fn retention(retention: &RetentionPolicy) -> String {
+    let window = span(retention.window_seconds);
+    let limit = retention.journal_limit.map_or_else(String::new, |bytes| format!(" in at most {}", Size(bytes)));
+    let full = match retention.journal_full.as_str() {
+        "shrink" => "less when there is no room",
+        "stop" => "the journal stops when there is no room",
+        other => other,
+    };
+    format!("every write of {window}{limit}; {full}")
 }

@@ -1,18 +1,18 @@
 //! `undisk group status`: both sides of a group.
 
 use super::list::{health, reason};
-use super::set::policy;
+use super::set::{policy, retention};
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use crate::table::labelled;
 use clap::Args;
-use control::answer::{Answer, GroupMode, GroupStatus, Lag, SplitterGroup, Window};
+use control::answer::{Answer, Forecast, GroupMode, GroupStatus, Lag, SplitterGroup, Window};
 use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
 use control::request::ApplianceRequest;
 use control::size::Size;
-use control::time::local;
+use control::time::{local, span};
 
 /// Show one group.
 #[derive(Debug, Args)]
@@ -89,6 +89,18 @@ fn gaps(group: &GroupStatus) -> String {
     }
 }
 
+/// How a window will be, in words.
+pub fn forecast(forecast: &Forecast) -> String {
+    let rate = Size(forecast.bytes_per_second);
+    let window = span(forecast.window_seconds);
+    let full = match forecast.full_in_seconds {
+        None => "it fits".to_owned(),
+        Some(0) => "the room is used up".to_owned(),
+        Some(seconds) => format!("the room is used up in about {}", span(seconds)),
+    };
+    format!("at the present rate of {rate}/s the window is {window}; {full}")
+}
+
 fn told(group: &GroupStatus, side: Option<&SplitterGroup>) -> Vec<(&'static str, String)> {
     let health = match reason(&group.health) {
         None => health(&group.health).to_owned(),
@@ -101,9 +113,13 @@ fn told(group: &GroupStatus, side: Option<&SplitterGroup>) -> Vec<(&'static str,
         ("points", points(group.barriers_only).to_owned()),
         ("gaps", gaps(group)),
         ("head", format!("seq:{}", group.head)),
+        ("keeps", retention(&group.retention)),
         ("journal", format!("{} in {}", Size(group.journal_bytes), group.journal.display())),
         ("linked", if group.linked { "yes" } else { "no" }.into()),
     ];
+    if let Some(forecast) = &group.forecast {
+        told.push(("forecast", self::forecast(forecast)));
+    }
     for volume in &group.volumes {
         let joined = if volume.joined { "joined" } else { "synchronising" };
         let replica = volume.replica.display();

@@ -1,5 +1,6 @@
 //! `undisk journal status`
 
+use crate::group::set::retention;
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use crate::table::{Cell, Column, ListArgs};
@@ -9,6 +10,7 @@ use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
 use control::request::ApplianceRequest;
+use control::time::span;
 
 /// Show what journals hold.
 #[derive(Debug, Args)]
@@ -38,6 +40,47 @@ const COLUMNS: &[Column<JournalStatus>] = &[
         about: "why it takes no more records",
         usual: true,
         cell: |j| Cell::Text(j.trouble.clone().unwrap_or_default()),
+    },
+    Column {
+        name: "oldest",
+        about: "time of the oldest point",
+        usual: true,
+        cell: |j| Cell::Time(j.window.map_or(0, |window| window.oldest_ns)),
+    },
+    Column { name: "points", about: "points in the window", usual: true, cell: |j| Cell::Count(j.points) },
+    Column {
+        name: "reclaimable",
+        about: "bytes that come free when replicas have followed the oldest point",
+        usual: true,
+        cell: |j| Cell::Bytes(j.reclaimable_bytes),
+    },
+    Column {
+        name: "forecast",
+        about: "how long the window will be at the present rate",
+        usual: true,
+        cell: |j| Cell::Text(j.forecast.map_or_else(String::new, |forecast| span(forecast.window_seconds))),
+    },
+    Column { name: "keeps", about: "what is kept", usual: false, cell: |j| Cell::Text(retention(&j.retention)) },
+    Column {
+        name: "full-in",
+        about: "when the room is used up, at the present rate",
+        usual: false,
+        cell: |j| {
+            let full = j.forecast.and_then(|forecast| forecast.full_in_seconds);
+            Cell::Text(full.map_or_else(String::new, span))
+        },
+    },
+    Column {
+        name: "distributed",
+        about: "position up to which replicas have followed",
+        usual: false,
+        cell: |j| Cell::Count(j.distributed),
+    },
+    Column {
+        name: "held-by",
+        about: "what keeps them from following further",
+        usual: false,
+        cell: |j| Cell::Text(j.held_back_by.clone().unwrap_or_default()),
     },
     Column { name: "path", about: "where it is", usual: false, cell: |j| Cell::Text(j.path.display().to_string()) },
     Column { name: "epoch", about: "lives of its tail", usual: false, cell: |j| Cell::Count(j.epoch) },

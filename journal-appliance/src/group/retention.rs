@@ -1,0 +1,274 @@
+//! Carrying out what the planner decides about a group's history.
+//!
+//! Owns the look that is taken every second, what is told of it, the reason for which no chunk is taken at present, and
+//! the thread that brings replicas nearer to the oldest point. `journal::retention` decides; the group's own thread does
+//! only what takes a small write or a few file operations, so that no append waits for more.
+
+mod follower;
+pub mod pins;
+mod trim;
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use control::events::{EventKind, News as Told};
+use control::size::Size;
+use control::time::span;
+use journal::HeldBack;
+use journal::retention::{Closed, Decision, Forecast, News, Retention, Room, View, WhenFull, segment_bytes};
+use record::position::{Label, Position};
+
+use super::Group;
+use crate::intake::session::Millis;
+use crate::policy::Policy;
+use follower::Follower;
+
+pub use trim::Order;
+
+/// How often room and age are looked at.
+const LOOK_EVERY_MS: Millis = 1000;
+/// Segments for which the journal's file system is to keep room: the next one, and what replicas take when they follow.
+const RESERVE_SEGMENTS: u64 = 4;
+const SECOND: u64 = 1_000_000_000;
+
+/// What is to be kept, and where the journal lies.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// How much of it.
+    pub policy: Policy,
+    /// A folder on the journal's file system.
+    pub folder: PathBuf,
+}
+
+/// What others may know.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// How it will be.
+    pub forecast: Option<Forecast>,
+    /// Bytes that come free when replicas have followed.
+    pub leaving: u64,
+    /// What keeps them.
+    pub held_back_by: Option<HeldBack>,
+}
+
+/// One group's retention.
+#[derive(Debug, Default)]
+pub(super) struct Retaining {
+    /// Nothing is given up without.
+    keeping: Option<(Retention, PathBuf)>,
+    /// Bytes of chunks that this process appended.
+    appended: u64,
+    looked: Option<Millis>,
+    /// Why no chunk is taken.
+    closed: Option<String>,
+    follower: Option<Follower>,
+    /// What of replicas that do not follow was told.
+    trouble: Option<String>,
+}
+
+impl Retaining {
+    /// Why no chunk may be taken.
+    pub(super) fn closed(&self) -> Option<&str> {
+        self.closed.as_deref()
+    }
+}
+
+impl Group {
+    /// From now on so much is kept.
+    pub fn keep(&mut self, keep: Keep) {
+        match &mut self.retaining.keeping {
+            Some((retention, _)) => retention.set_limits(keep.policy.limits()),
+            none @ None => *none = Some((Retention::new(keep.policy.limits()), keep.folder)),
+        }
+        self.retaining.looked = None;
+    }
+
+    /// Looks at age and room, and does what follows.
+    pub(super) fn look_at_retention(&mut self) {
+        let now = self.now();
+        if self.retaining.looked.is_some_and(|looked| now.saturating_sub(looked) < LOOK_EVERY_MS) {
+            return;
+        }
+        self.retaining.looked = Some(now);
+        let (space, head) = (self.journal.space(), self.journal.timeline().head);
+        let mut aged = self.aged(head.label);
+        let Some((mut retention, folder)) = self.retaining.keeping.take() else { return };
+        let elapsed_ns = now.saturating_mul(1_000_000);
+        let mut pins = self.pins();
+        // What a rollback goes back to must not go meanwhile, be it ever so old.
+        if let Some(target) = self.rollback_target() {
+            aged = aged.min(target);
+            pins.push(target);
+        }
+        let room = crate::housekeeping::space(&folder).ok();
+        let view = View {
+            elapsed_ns,
+            space: &space,
+            head,
+            aged,
+            pins: &pins,
+            room: room.map(|room| Room { free: room.free, reserve: RESERVE_SEGMENTS * segment_bytes(&space) }),
+            appended: self.retaining.appended,
+        };
+        let decision = retention.step(&view);
+        let forecast = retention.forecast(&view);
+        for news in &decision.news {
+            self.tell_retention(&retention, *news);
+        }
+        self.retaining.keeping = Some((retention, folder));
+        self.carry_out(&decision, space.distributed);
+        self.reclaim();
+        let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by() };
+        *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
+    /// The position that is as old as the window; `ORIGIN` where nothing is given up.
+    fn aged(&mut self, head: Label) -> Position {
+        let (elapsed_ns, wall) = (self.now().saturating_mul(1_000_000), self.label());
+        let Some((retention, _)) = &mut self.retaining.keeping else { return Position::ORIGIN };
+        self.journal.position_at(retention.cutoff(elapsed_ns, wall, head))
+    }
+
+    fn carry_out(&mut self, decision: &Decision, distributed: Position) {
+        if let Some(to) = decision.forget {
+            match self.journal.forget(to) {
+                Ok(()) => tracing::info!(group = self.name, oldest = %to, "older points were given up"),
+                Err(error) => self.journal_failed(&error),
+            }
+        }
+        if decision.floor > distributed {
+            self.follow(decision.hurry);
+        }
+        self.look_at_follower();
+    }
+
+    fn follow(&mut self, hurry: bool) {
+        if self.retaining.follower.is_none() {
+            match Follower::start(&self.name, &self.journal) {
+                Ok(follower) => self.retaining.follower = Some(follower),
+                Err(why) => return self.follower_trouble(Some(format!("no thread can be started for it: {why}"))),
+            }
+        }
+        if let Some(follower) = &self.retaining.follower {
+            follower.go_on(hurry);
+        }
+    }
+
+    fn held_back_by(&self) -> Option<HeldBack> {
+        let follower = self.retaining.follower.as_ref()?;
+        follower.failure().map(HeldBack::Replica).or_else(|| follower.held_back_by())
+    }
+
+    fn look_at_follower(&mut self) {
+        let Some(follower) = &self.retaining.follower else { return };
+        let replica = match follower.held_back_by() {
+            Some(HeldBack::Replica(why)) => Some(why),
+            Some(HeldBack::Bookmark(_) | HeldBack::Image(_) | HeldBack::Rollback(_) | HeldBack::Joining(_)) | None => {
+                None
+            }
+        };
+        let trouble = follower.failure().or(replica);
+        self.follower_trouble(trouble);
+    }
+
+    fn follower_trouble(&mut self, trouble: Option<String>) {
+        if self.retaining.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(why) => {
+                tracing::error!(group = self.name, why, "replicas cannot follow the oldest point");
+                let text =
+                    format!("replicas cannot follow the oldest point, so no room of the journal comes free: {why}");
+                self.tell(EventKind::Alarm, text);
+            }
+            None => self.tell(EventKind::AlarmOver, "replicas follow the oldest point again"),
+        }
+        self.retaining.trouble = trouble;
+    }
+
+    fn reclaim(&mut self) {
+        match self.journal.reclaim() {
+            Ok(reclaimed) if reclaimed.segments > 0 => {
+                tracing::info!(
+                    group = self.name,
+                    segments = reclaimed.segments,
+                    bytes = reclaimed.bytes,
+                    "room came free"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(group = self.name, %error, "failed to remove segments that nobody needs"),
+        }
+    }
+
+    /// So many bytes of chunks are in the journal.
+    pub(super) fn took_in(&mut self, bytes: u64) {
+        self.retaining.appended += bytes;
+    }
+
+    fn tell_retention(&mut self, retention: &Retention, news: News) {
+        let limits = retention.limits();
+        let wanted = span(limits.window_ns / SECOND);
+        match news {
+            News::Fills { in_ns, window_ns } => {
+                let when = in_ns.map_or_else(
+                    || "the room for the journal is used up".to_owned(),
+                    |ns| {
+                        format!(
+                            "the room for the journal is used up in about {} at the present rate",
+                            span(ns / SECOND)
+                        )
+                    },
+                );
+                let then = match (limits.full, window_ns) {
+                    (WhenFull::Shrink, Some(ns)) => {
+                        format!("the window will shrink from {wanted} to about {}", span(ns / SECOND))
+                    }
+                    (WhenFull::Shrink, None) => format!("the window will shrink from {wanted}"),
+                    (WhenFull::Stop, _) => "the journal will stop, as journal-full=stop says".to_owned(),
+                };
+                tracing::warn!(group = self.name, when, then, "the window does not fit");
+                self.tell(EventKind::JournalFills, format!("{when}; {then}"));
+            }
+            News::Shrinks { window_ns } => {
+                let now = span(window_ns / SECOND);
+                self.tell(
+                    EventKind::WindowShrunk,
+                    format!("points go early for want of room: of {wanted}, {now} are left"),
+                );
+            }
+            News::Whole => self.tell(EventKind::WindowWhole, format!("there is room for the window of {wanted}")),
+            News::Closed(why) => {
+                let why = why_closed(why, limits.bytes);
+                self.retaining.closed = Some(why.clone());
+                self.set_trouble(Some(why));
+            }
+            News::Open => {
+                self.retaining.closed = None;
+                self.set_trouble(None);
+            }
+        }
+    }
+
+    /// Something that an administrator did to the history.
+    fn tell_trimmed(&self, text: String, bytes: u64) {
+        self.events.tell(Told::new(EventKind::JournalTrimmed, text).group(&self.name).bytes(bytes));
+    }
+}
+
+fn why_closed(why: Closed, limit: Option<u64>) -> String {
+    let limit = Size(limit.unwrap_or(0));
+    let cause = match why {
+        Closed::Limit { bytes } => format!("it has {}, and journal-limit is {limit}", Size(bytes)),
+        Closed::Pinned { bytes } => format!(
+            "it has {}, journal-limit is {limit}, and giving up more points would free nothing: bookmarks, open images and \
+             the newest two segments stay",
+            Size(bytes)
+        ),
+    };
+    format!("{cause}; hosts go on, and a gap begins when the outbox is full; undisk group set, or undisk journal trim")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The thread that brings a group's replicas nearer to its oldest point.
+//!
+//! Owns the pieces, the pauses between them, and what came of the last one. Decides nothing: it goes on when it is told
+//! to, until there is nothing more to do.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use journal::{HeldBack, Journal};
+
+/// Bytes of one piece.
+const PIECE: u64 = 4 << 20;
+/// The longest pause between pieces.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct Said {
+    ends: AtomicBool,
+    hurry: AtomicBool,
+    held_back_by: Mutex<Option<HeldBack>>,
+    failure: Mutex<Option<String>>,
+}
+
+/// It, as the group's own thread holds it. Ends when it is dropped, after the piece at hand.
+#[derive(Debug)]
+pub(super) struct Follower {
+    orders: Option<SyncSender<()>>,
+    said: Arc<Said>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    pub(super) fn start(group: &str, journal: &Arc<Journal>) -> Result<Self, String> {
+        let (orders, inbox) = sync_channel(1);
+        let said = Arc::new(Said::default());
+        let (journal, told) = (Arc::clone(journal), Arc::clone(&said));
+        let thread = thread::Builder::new()
+            .name(format!("follow {group}"))
+            .spawn(move || follow(&journal, &inbox, &told))
+            .map_err(|e| e.to_string())?;
+        Ok(Self { orders: Some(orders), said, thread: Some(thread) })
+    }
+
+    /// There is something to do; with `hurry` without pauses.
+    pub(super) fn go_on(&self, hurry: bool) {
+        self.said.hurry.store(hurry, Ordering::Relaxed);
+        if let Some(orders) = &self.orders {
+            // One that waits already is as good.
+            let _ = orders.try_send(());
+        }
+    }
+
+    pub(super) fn held_back_by(&self) -> Option<HeldBack> {
+        self.said.held_back_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.said.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.said.ends.store(true, Ordering::Relaxed);
+        self.orders = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that brings replicas nearer to the oldest point ended by a panic");
+        }
+    }
+}
+
+fn follow(journal: &Journal, inbox: &Receiver<()>, said: &Said) {
+    if let Err(e) = ublk_device::io_flusher() {
+        tracing::warn!(error = %e, "a thread that writes replicas is not marked as an I/O flusher");
+    }
+    while inbox.recv().is_ok() {
+        while !said.ends.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let (more, held_back_by, failure) = match journal.distribute(PIECE) {
+                Ok(piece) => (piece.more, piece.held_back_by, None),
+                Err(error) => (false, None, Some(error.to_string())),
+            };
+            *said.held_back_by.lock().unwrap_or_else(PoisonError::into_inner) = held_back_by;
+            *said.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+            if !more {
+                break;
+            }
+            if !said.hurry.load(Ordering::Relaxed) {
+                // Half of the disk's time is for everybody else.
+                thread::sleep(began.elapsed().min(PAUSE_MAX));
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What stays whatever the policy says: bookmarks, and what open images show.
+//!
+//! Owns the positions of open images, which the images themselves keep here. The journal keeps both by itself; these are
+//! for the planner, which must not give anything up behind them in vain.
+
+use std::sync::{Arc, PoisonError};
+
+use record::position::Position;
+
+use super::super::{Group, GroupHandle, Shared};
+use super::Kept;
+
+/// While it lives, an image of this position is open.
+#[derive(Debug)]
+pub struct ImagePin {
+    shared: Arc<Shared>,
+    position: Position,
+}
+
+impl ImagePin {
+    pub(super) fn of(shared: &Arc<Shared>, position: Position) -> Self {
+        shared.images.lock().unwrap_or_else(PoisonError::into_inner).push(position);
+        Self { shared: Arc::clone(shared), position }
+    }
+}
+
+impl Drop for ImagePin {
+    fn drop(&mut self) {
+        let mut images = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = images.iter().position(|position| *position == self.position) {
+            images.swap_remove(at);
+        }
+    }
+}
+
+impl GroupHandle {
+    /// What is kept, and how that will be, as of a second ago.
+    pub fn kept(&self) -> Kept {
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An image of this position is open.
+    pub fn pin_image(&self, position: Position) -> ImagePin {
+        ImagePin::of(&self.shared, position)
+    }
+}
+
+impl Group {
+    /// Positions that stay whatever the policy says: bookmarks, and what open images show.
+    pub(super) fn pins(&self) -> Vec<Position> {
+        let bookmarks = self.journal.timeline().bookmarks;
+        let mut pins: Vec<_> = bookmarks.iter().map(|bookmark| bookmark.at.position).collect();
+        pins.extend(self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        pins
+    }
+
+    /// Whether this position can be gone back to: it is in the window, or something keeps it.
+    pub(in crate::group) fn is_kept(&self, position: Position) -> bool {
+        position >= self.journal.space().horizon.position || self.pins().contains(&position)
+    }
+}

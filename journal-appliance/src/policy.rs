@@ -1,0 +1,134 @@
+//! What an operator may set of what the appliance keeps of a group: how much history, in how much room, and what when
+//! both do not agree.
+//!
+//! Owns what the appliance's keys of `undisk group set` mean (`control::settings` lists them), and the form that the
+//! catalog stores. Deliberately enforces nothing: `group/retention` does.
+
+use control::answer::RetentionPolicy;
+use control::error::ControlError;
+use control::settings::{self, bytes, one_of, seconds};
+use control::size::Size;
+use journal::retention::{Limits, WhenFull};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+#[cfg(test)]
+mod tests;
+
+/// The window unless told otherwise: 48 hours.
+pub const WINDOW_SECONDS: u64 = 48 * 3600;
+/// The longest: ten years.
+pub const WINDOW_SECONDS_MAX: u64 = 3650 * 86_400;
+/// The least bytes that a journal may be told to make do with.
+pub const LIMIT_BYTES_MIN: u64 = 4 << 20;
+/// Segments for which a limit must have room: the two newest, which stay, the next, and one that goes.
+pub const LIMIT_SEGMENTS_MIN: u64 = 4;
+
+/// What happens when the window does not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JournalFull {
+    /// The oldest points go early: hosts never wait, and what is written now is kept.
+    #[default]
+    Shrink,
+    /// The journal takes nothing more: the history stays, hosts go on, a gap begins.
+    Stop,
+}
+
+/// What is kept of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Every write of so many seconds is a point.
+    pub window_seconds: u64,
+    /// The most bytes that the journal may take.
+    pub journal_limit: Option<u64>,
+    /// What happens when the window does not fit.
+    pub journal_full: JournalFull,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { window_seconds: WINDOW_SECONDS, journal_limit: None, journal_full: JournalFull::default() }
+    }
+}
+
+impl Policy {
+    /// This policy with every `KEY=VALUE` applied, or none of them. `segment_bytes` is by how much the journal grows at
+    /// once. Errors are of kind `Usage`, one line.
+    pub fn with(&self, assignments: &[String], segment_bytes: u64) -> Result<Self, ControlError> {
+        if assignments.is_empty() {
+            return Err(settings::nothing());
+        }
+        let mut changed = *self;
+        for assignment in assignments {
+            let (key, value) = settings::split(assignment)?;
+            match key {
+                "window" => changed.window_seconds = seconds(key, value, WINDOW_SECONDS_MAX, "3650d")?,
+                "journal-limit" => changed.journal_limit = limit(key, value, segment_bytes)?,
+                "journal-full" => {
+                    changed.journal_full =
+                        one_of(key, value, &[("shrink", JournalFull::Shrink), ("stop", JournalFull::Stop)])?;
+                }
+                _ => return Err(settings::unknown(key)),
+            }
+        }
+        Ok(changed)
+    }
+
+    /// As the planner takes it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            window_ns: self.window_seconds.saturating_mul(1_000_000_000),
+            bytes: self.journal_limit,
+            full: match self.journal_full {
+                JournalFull::Shrink => WhenFull::Shrink,
+                JournalFull::Stop => WhenFull::Stop,
+            },
+        }
+    }
+
+    /// As it is told.
+    pub fn answer(&self) -> RetentionPolicy {
+        RetentionPolicy {
+            window_seconds: self.window_seconds,
+            journal_limit: self.journal_limit,
+            journal_full: self.journal_full.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for JournalFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shrink => "shrink",
+            Self::Stop => "stop",
+        })
+    }
+}
+
+impl fmt::Display for Policy {
+    /// `window=48h journal-limit=none journal-full=shrink`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = self.journal_limit.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
+        write!(f, "window={} journal-limit={limit} journal-full={}", exact(self.window_seconds), self.journal_full)
+    }
+}
+
+/// As people set it: `48h`, `7d`.
+fn exact(seconds: u64) -> String {
+    match seconds {
+        days if days % 86_400 == 0 && days >= 4 * 86_400 => format!("{}d", days / 86_400),
+        hours if hours % 3600 == 0 => format!("{}h", hours / 3600),
+        minutes if minutes % 60 == 0 => format!("{}m", minutes / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+fn limit(key: &str, value: &str, segment_bytes: u64) -> Result<Option<u64>, ControlError> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let least = (LIMIT_SEGMENTS_MIN * segment_bytes).max(LIMIT_BYTES_MIN);
+    bytes(key, value, least, u64::MAX).map(Some)
+}

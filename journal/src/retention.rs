@@ -1,0 +1,384 @@
+//! What may be forgotten, when, and what is said before: retention as a decision.
+//!
+//! A pure machine: no clock, no file. Owns the age at which points go, which of the oldest go early when room runs
+//! out, when that is announced, when no more chunks may be taken, and the forecast. Deliberately frees nothing: the
+//! journal forgets, distributes and reclaims; and it never decides about a bookmark or what an open image shows: what
+//! these need stays, whatever the plan says, and so a plan counts on no room behind them.
+
+mod forecast;
+
+use crate::journal::Space;
+use crate::timeline::At;
+use record::position::{Label, Position};
+
+pub use forecast::Forecast;
+use forecast::Rate;
+
+#[cfg(test)]
+mod motion_tests;
+#[cfg(test)]
+mod tests;
+
+/// The newest segments that are never given up for room: the one that is being written and the one before it.
+pub const SEGMENTS_MIN: usize = 2;
+/// How long before the journal is full that is announced.
+pub const ANNOUNCE_NS: u64 = 3600 * SECOND;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What an administrator wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Every write of this span is a point.
+    pub window_ns: u64,
+    /// The most bytes that the journal may take.
+    pub bytes: Option<u64>,
+    /// What happens when there is no room for the window.
+    pub full: WhenFull,
+}
+
+/// What happens when there is no room for the window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The oldest points go early.
+    Shrink,
+    /// The journal takes nothing more.
+    Stop,
+}
+
+/// The file system of the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes that may still be used.
+    pub free: u64,
+    /// Bytes of them that are to stay free.
+    pub reserve: u64,
+}
+
+/// The journal, as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// A clock that no one sets.
+    pub elapsed_ns: u64,
+    /// What its files take.
+    pub space: &'a Space,
+    /// The newest position.
+    pub head: At,
+    /// The last position that is older than the window: of the label that `cutoff` answered.
+    pub aged: Position,
+    /// Positions of bookmarks, and those that open images show.
+    pub pins: &'a [Position],
+    /// Its file system; `None` when that could not be told.
+    pub room: Option<Room>,
+    /// Bytes appended since the process began.
+    pub appended: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// To be told first, in this order.
+    pub news: Vec<News>,
+    /// The new oldest point, if it moves.
+    pub forget: Option<Position>,
+    /// Up to where no point and no pin needs anything: replicas may follow so far.
+    pub floor: Position,
+    /// Bytes of segments that go when they have.
+    pub leaving: u64,
+    /// Whether somebody waits for them.
+    pub hurry: bool,
+    /// Why no chunk may be taken; `None`: they may.
+    pub closed: Option<Closed>,
+}
+
+/// What people should know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// The room ends before the window does.
+    Fills {
+        /// In about so long; `None`: now.
+        in_ns: Option<u64>,
+        /// How long the window will then be, where that can be told.
+        window_ns: Option<u64>,
+    },
+    /// Points are about to go before their time.
+    Shrinks {
+        /// How long the window is then.
+        window_ns: u64,
+    },
+    /// The window is as long as it should be again, or there is room for it.
+    Whole,
+    /// No chunk may be taken from here on.
+    Closed(Closed),
+    /// They may again.
+    Open,
+}
+
+/// Why no chunk may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// The journal takes this much, and its limit is less.
+    Limit {
+        /// Bytes of its files.
+        bytes: u64,
+    },
+    /// The same, and what could be given up is given up already, or would free nothing.
+    Pinned {
+        /// Bytes of its files.
+        bytes: u64,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Whole,
+    Announced,
+    Shrinking,
+}
+
+/// One journal's retention.
+#[derive(Debug)]
+pub struct Retention {
+    limits: Limits,
+    rate: Rate,
+    /// The wall clock as far as it is believed, and when that was.
+    believed: Option<(Label, u64)>,
+    stage: Stage,
+    closed: bool,
+    /// The fewest bytes that the journal had since its limit was set.
+    fewest: u64,
+}
+
+impl Retention {
+    /// Nothing is known yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, rate: Rate::default(), believed: None, stage: Stage::Whole, closed: false, fewest: u64::MAX }
+    }
+
+    /// What is wanted.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Something else is wanted from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.fewest = u64::MAX;
+    }
+
+    /// Points that are not after this label are older than the window. Age begins with the newest record, and the wall
+    /// clock is followed at twice the speed of time at most; one that is set back is waited for. So no clock that leaps
+    /// takes history along, not even over a restart.
+    pub fn cutoff(&mut self, elapsed_ns: u64, wall: Label, head: Label) -> Label {
+        let believed = match self.believed {
+            None if head == Label::default() => wall,
+            None => head,
+            Some((label, at)) => {
+                let most = label.nanos().saturating_add(elapsed_ns.saturating_sub(at).saturating_mul(2));
+                wall.max(label).min(Label::from_nanos(most))
+            }
+        };
+        self.believed = Some((believed, elapsed_ns));
+        Label::from_nanos(believed.nanos().saturating_sub(self.limits.window_ns))
+    }
+
+    /// What follows from how things are.
+    pub fn step(&mut self, view: &View<'_>) -> Decision {
+        self.rate.note(view.elapsed_ns, view.appended);
+        let mut news = Vec::new();
+        let held = Held::new(view.space, view.pins);
+        let tight = self.shortage(view, held.leaving_at(view.space.horizon.position)) > 0;
+        let mut forget = self.by_age(view, tight);
+        let horizon = forget.unwrap_or(view.space.horizon.position);
+        let short = self.shortage(view, held.leaving_at(horizon));
+        let mut unmet = short > 0;
+        if short > 0 && self.limits.full == WhenFull::Shrink {
+            let (to, freed) = held.give_up(horizon, short);
+            unmet = freed < short;
+            if to > horizon {
+                let window_ns = held.window_from(to, view.head);
+                self.shrinks(window_ns, &mut news);
+                forget = Some(to);
+            }
+        }
+        let horizon = forget.unwrap_or(view.space.horizon.position);
+        self.look_ahead(view, &mut news);
+        if self.stage == Stage::Shrinking && view.aged >= horizon && !unmet {
+            self.stage = Stage::Whole;
+            news.push(News::Whole);
+        }
+        let closed = self.closed_by(view.space, unmet);
+        match (closed, self.closed) {
+            (Some(why), false) => news.push(News::Closed(why)),
+            (None, true) => news.push(News::Open),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.closed = closed.is_some();
+        let (floor, leaving) = (held.floor(horizon), held.leaving_at(horizon));
+        Decision { news, forget, floor, leaving, hurry: self.shortage(view, 0) > 0, closed }
+    }
+
+    /// How things will be at the present rate; `None` while there is too little to tell.
+    pub fn forecast(&self, view: &View<'_>) -> Option<Forecast> {
+        Forecast::new(self.rate.bytes_per_second()?, &self.limits, view)
+    }
+
+    /// The position that has become too old to be a point, if it is worth a write, or room is `tight`.
+    fn by_age(&self, view: &View<'_>, tight: bool) -> Option<Position> {
+        let horizon = view.space.horizon;
+        if view.aged <= horizon.position || view.aged > view.head.position {
+            return None;
+        }
+        let (believed, _) = self.believed?;
+        let cutoff = believed.nanos().saturating_sub(self.limits.window_ns);
+        let worth = (self.limits.window_ns / 1000).max(SECOND);
+        (tight || cutoff.saturating_sub(horizon.label.nanos()) >= worth).then_some(view.aged)
+    }
+
+    /// Bytes that are missing once everything that is on its way out has left.
+    fn shortage(&self, view: &View<'_>, leaving: u64) -> u64 {
+        let stays = total(view.space).saturating_sub(leaving);
+        let limit = self.limits.bytes.map_or(0, |limit| (stays + segment_bytes(view.space)).saturating_sub(limit));
+        let room = view.room.map_or(0, |room| room.reserve.saturating_sub(room.free.saturating_add(leaving)));
+        limit.max(room)
+    }
+
+    /// Nothing is given up that was not announced.
+    fn shrinks(&mut self, window_ns: u64, news: &mut Vec<News>) {
+        if self.stage == Stage::Whole {
+            news.push(News::Fills { in_ns: None, window_ns: Some(window_ns) });
+        }
+        if self.stage != Stage::Shrinking {
+            news.push(News::Shrinks { window_ns });
+        }
+        self.stage = Stage::Shrinking;
+    }
+
+    fn look_ahead(&mut self, view: &View<'_>, news: &mut Vec<News>) {
+        let Some(forecast) = self.forecast(view) else { return };
+        match self.stage {
+            Stage::Whole => {
+                if let Some(in_ns) = forecast.full_in_ns.filter(|ns| *ns <= ANNOUNCE_NS) {
+                    self.stage = Stage::Announced;
+                    news.push(News::Fills { in_ns: Some(in_ns), window_ns: Some(forecast.window_ns) });
+                }
+            }
+            Stage::Announced => {
+                if forecast.full_in_ns.is_none_or(|ns| ns > 2 * ANNOUNCE_NS) {
+                    self.stage = Stage::Whole;
+                    news.push(News::Whole);
+                }
+            }
+            Stage::Shrinking => {}
+        }
+    }
+
+    /// A limit is meant: but while room is on its way, a little more is taken rather than leave a gap. A limit that is
+    /// set far below what the journal has is reached in time, if the journal does not grow meanwhile.
+    fn closed_by(&mut self, space: &Space, unmet: bool) -> Option<Closed> {
+        let (limit, bytes) = (self.limits.bytes?, total(space));
+        match self.limits.full {
+            WhenFull::Stop => (bytes > limit).then_some(Closed::Limit { bytes }),
+            WhenFull::Shrink if unmet => (bytes > limit).then_some(Closed::Pinned { bytes }),
+            WhenFull::Shrink => {
+                self.fewest = self.fewest.min(bytes);
+                let more = (limit / 8).max(2 * segment_bytes(space));
+                (bytes > limit.max(self.fewest).saturating_add(more)).then_some(Closed::Limit { bytes })
+            }
+        }
+    }
+}
+
+/// Bytes of all files of a journal.
+pub fn total(space: &Space) -> u64 {
+    space.segments.iter().map(|segment| segment.bytes).sum::<u64>() + space.other_bytes
+}
+
+/// Bytes by which it grows at once.
+pub fn segment_bytes(space: &Space) -> u64 {
+    space.segments.iter().map(|segment| segment.bytes).max().unwrap_or(0)
+}
+
+/// What would be given up on request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trim {
+    /// The new oldest point; the present one when nothing is given up.
+    pub to: Position,
+    /// Bytes that the journal then takes, once replicas have followed.
+    pub bytes: u64,
+    /// Bytes of them that only bookmarks and open images keep.
+    pub pinned: u64,
+}
+
+/// All points before this one are given up.
+pub fn trim_before(space: &Space, pins: &[Position], to: Position) -> Trim {
+    let held = Held::new(space, pins);
+    held.trim(to.max(space.horizon.position))
+}
+
+/// As many of the oldest points are given up as it takes, no more; and none where that would free nothing.
+pub fn trim_to_size(space: &Space, pins: &[Position], bytes: u64) -> Trim {
+    let held = Held::new(space, pins);
+    let horizon = space.horizon.position;
+    let short = total(space).saturating_sub(held.leaving_at(horizon)).saturating_sub(bytes);
+    held.trim(held.give_up(horizon, short).0)
+}
+
+/// A journal's files, and who holds them.
+struct Held<'a> {
+    space: &'a Space,
+    /// The oldest pin.
+    pin: Option<Position>,
+}
+
+impl<'a> Held<'a> {
+    fn new(space: &'a Space, pins: &[Position]) -> Self {
+        Self { space, pin: pins.iter().min().copied() }
+    }
+
+    /// Up to where nothing is needed when `horizon` is the oldest point.
+    fn floor(&self, horizon: Position) -> Position {
+        self.pin.map_or(horizon, |pin| pin.min(horizon))
+    }
+
+    /// Bytes of segments up to there; the one that is being written stays in any case.
+    fn leaving_at(&self, horizon: Position) -> u64 {
+        self.up_to(self.floor(horizon))
+    }
+
+    fn up_to(&self, floor: Position) -> u64 {
+        let older = self.space.segments.split_last().map_or(&[][..], |(_, older)| older);
+        older.iter().take_while(|segment| segment.last.position <= floor).map(|segment| segment.bytes).sum()
+    }
+
+    /// The horizon at which `short` more bytes leave than at this one, or as many as can; and how many.
+    fn give_up(&self, horizon: Position, short: u64) -> (Position, u64) {
+        let floor = self.floor(horizon);
+        let may_go = self.space.segments.len().saturating_sub(SEGMENTS_MIN);
+        let free_to_go = |at: Position| self.pin.is_none_or(|pin| at <= pin);
+        let (mut to, mut freed) = (horizon, 0);
+        for segment in &self.space.segments[..may_go] {
+            let at = segment.last.position;
+            if freed >= short || !free_to_go(at) {
+                break;
+            }
+            if at > floor {
+                to = to.max(at);
+                freed += segment.bytes;
+            }
+        }
+        (to, freed)
+    }
+
+    /// The span from the point at `to`, the last record of a segment, to the newest.
+    fn window_from(&self, to: Position, head: At) -> u64 {
+        let at = self.space.segments.iter().find(|segment| segment.last.position == to);
+        at.map_or(0, |segment| head.label.nanos().saturating_sub(segment.last.label.nanos()))
+    }
+
+    fn trim(&self, to: Position) -> Trim {
+        let floor = self.floor(to);
+        let gone = self.up_to(floor);
+        Trim { to, bytes: total(self.space).saturating_sub(gone), pinned: self.up_to(to) - gone }
+    }
+}
