@@ -6,6 +6,7 @@
 
 mod making;
 mod membership;
+mod retiring;
 mod rolling_back;
 
 pub use making::{Create, Opened};

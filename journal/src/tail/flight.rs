@@ -85,6 +85,7 @@ impl Tail {
                     && let Some(chunk) = next.take_if(|chunk| self.fits(chunk))
                 {
                     flying.push_back(self.begin(flight, chunk, &mut ahead));
+                    self.make_ahead();
                     next = source();
                 }
                 let Some((n, outcome)) = flight.wait() else { break };
@@ -111,7 +112,6 @@ impl Tail {
                 place.offset
             )));
         }
-        self.make_ahead();
         Ok(next)
     }
 
