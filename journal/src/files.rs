@@ -35,6 +35,11 @@ impl Files {
         &self.disk
     }
 
+    /// A segment has left the journal: its file is not held any more.
+    pub(crate) fn forget(&self, number: SegmentNumber) {
+        lock(&self.open).by_number.remove(&number);
+    }
+
     /// A segment's file.
     pub(crate) fn segment(&self, number: SegmentNumber) -> io::Result<Arc<dyn DiskFile>> {
         let mut handles = lock(&self.open);

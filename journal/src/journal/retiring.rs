@@ -12,6 +12,8 @@ impl Journal {
     /// it, and that this is durable: what only it holds is gone. Not part of the interface: for who measures, and tests.
     #[doc(hidden)]
     pub fn retire(&self, number: SegmentNumber) -> io::Result<u64> {
-        lock(&self.tail).retire(number)
+        let bytes = lock(&self.tail).retire(number)?;
+        self.reader.core.files.forget(number);
+        Ok(bytes)
     }
 }
