@@ -5,12 +5,16 @@
 //! written to a file that has been written before, in the same pieces, one behind the other and durable each (`O_DIRECT`,
 //! `RWF_DSYNC`): once with one write at a time, once with four under way; the better of both is what counts as raw. The
 //! three alternate in slices, and every figure is the median over the slices, so that whatever else the machine does
-//! meets all of them. Processor time is that of this process while it is inside the journal. Bytes are those that the
+//! meets all of them. Raw is the same whatever is measured beside it. The journal is one that has been running: whenever it
+//! begins a segment its oldest is retired, as retention does, and the slices count once it goes round in files that were
+//! written before, about as many bytes of them as raw goes round in; retiring is part of what is measured. Beside that,
+//! `_fresh`, a young journal, each of whose segments is a new file. Processor time is that of this process while it is inside the journal. Bytes are those that the
 //! process hands to the disk (`/proc/self/io`), all of them: headers, footers, superblocks.
 //!
 //! `ingest_figures FOLDER [SLICES]`
 
 use journal::device::{Access, Aligned, Disk, DiskFile, Flight, IN_FLIGHT_MAX, Part, RealDisk};
+use journal::place::SegmentNumber;
 use journal::{Create, JoinRequest, Journal};
 use record::build::BodyBuilder;
 use record::chunk::Descriptor;
@@ -30,6 +34,10 @@ const SLICE_BYTES: usize = 32 << 20;
 const CHUNK_BYTES: usize = 4 << 20;
 /// Of the file that raw writes go round in: no slice meets what the one before left in a cache.
 const RAW_BYTES: u64 = 512 << 20;
+/// Segments that a journal keeps; some more files of it wait to be used again.
+const SEGMENTS_KEPT: u64 = 6;
+/// Slices after which a journal that retires segments writes only into files that were segments before.
+const SLICES_AHEAD: usize = 20;
 /// Of the volume.
 const SECTORS: u64 = 1 << 31;
 const ID: JournalId = JournalId::from_bytes(*b"journal of bench");
@@ -43,15 +51,26 @@ fn main() -> Result<(), Failure> {
     let slices = arguments.next().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(15);
     let folder = Path::new(&folder);
     for (record_bytes, name) in [(4096, "4k"), (65536, "64k")] {
-        let figures = ingest(&folder.join(name), record_bytes, slices)?;
+        let figures = ingest(&folder.join(name), record_bytes, slices, Life::Running)?;
         let Figures { ratio, plain, raw, cpu, bytes } = figures;
         eprintln!("{name}: raw {:.0} MB/s", raw / 1e6);
+        let fresh = ingest(&folder.join(name), record_bytes, slices, Life::Young)?.ratio;
         println!("RATIO ingest_{name} {ratio:.3}");
         println!("RATIO ingest_{name}_of_one_at_a_time {plain:.3}");
+        println!("RATIO ingest_{name}_fresh {fresh:.3}");
         println!("RATIO cpu_s_per_gb_{name} {cpu:.3}");
         println!("RATIO bytes_per_byte_{name} {bytes:.4}");
     }
     Ok(())
+}
+
+/// What segments are made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Of those that are not needed any more.
+    Running,
+    /// Of new files.
+    Young,
 }
 
 struct Figures {
@@ -70,23 +89,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn ingest(folder: &Path, record_bytes: usize, slices: usize) -> Result<Figures, Failure> {
+fn ingest(folder: &Path, record_bytes: usize, slices: usize, life: Life) -> Result<Figures, Failure> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    let mut writer = Writer::new(&folder.join("journal"), record_bytes)?;
+    let mut writer = Writer::new(&folder.join("journal"), record_bytes, life)?;
     let mut raw = Raw::new(folder)?;
     let (mut ratios, mut plains, mut raws, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut handed = 0;
-    for slice in 0..=slices {
+    // For warming up.
+    let ahead = match life {
+        Life::Running => SLICES_AHEAD,
+        Life::Young => 1,
+    };
+    for slice in 0..ahead + slices {
         let chunks = writer.lay(SLICE_BYTES);
         let one = raw.one_by_one(&chunks)?;
         let (before, began, cpu) = (written(), Instant::now(), cpu_seconds()?);
         writer.append(&chunks)?;
         let (ours, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
         let flown = raw.flown(&chunks)?;
-        // The first is for warming up.
-        if slice > 0 {
+        if slice >= ahead {
             handed += written() - before - SLICE_BYTES as u64;
             let best = one.min(flown);
             ratios.push(best / ours);
@@ -112,6 +135,9 @@ struct Laid {
 /// A journal and the stream of a splitter.
 struct Writer {
     journal: Journal,
+    life: Life,
+    /// Its oldest segment.
+    oldest: SegmentNumber,
     session: Session,
     next: StreamSeq,
     label: u64,
@@ -121,7 +147,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(folder: &Path, record_bytes: usize) -> Result<Self, Failure> {
+    fn new(folder: &Path, record_bytes: usize, life: Life) -> Result<Self, Failure> {
         let now = Label::from_nanos(1_800_000_000_000_000_000);
         let group = GroupId::from_bytes([2; 16]);
         let segment_bytes = Create::SEGMENT_BYTES;
@@ -145,6 +171,8 @@ impl Writer {
         let record = (0..record_bytes).map(|i| (i * 31 % 251).to_le_bytes()[0]).collect();
         Ok(Self {
             journal,
+            life,
+            oldest: SegmentNumber::FIRST,
             session: granted.session,
             next: granted.expected,
             label: now.nanos(),
@@ -180,9 +208,13 @@ impl Writer {
         chunks
     }
 
-    fn append(&self, chunks: &[Laid]) -> Result<(), Failure> {
+    fn append(&mut self, chunks: &[Laid]) -> Result<(), Failure> {
         let chunks: Vec<(&[u8], &[u8])> = chunks.iter().map(|laid| (&laid.area[..], &laid.payload[..])).collect();
         self.journal.append_many(self.session, &chunks)?;
+        while self.life == Life::Running && self.journal.status().segments > SEGMENTS_KEPT {
+            self.journal.retire(self.oldest)?;
+            self.oldest = self.oldest.next();
+        }
         Ok(())
     }
 }

@@ -127,6 +127,11 @@ pub trait Flight<'b> {
     /// the disk in any order, each durable when it is done.
     fn begin(&mut self, parts: Vec<Part<'b>>, offset: u64);
 
+    /// One of them that is done already, as `wait` tells of it; does not wait.
+    fn done(&mut self) -> Option<(usize, io::Result<()>)> {
+        None
+    }
+
     /// Waits until one of them is done: how many had been begun before it, and how it ended. `None`: none is under way.
     fn wait(&mut self) -> Option<(usize, io::Result<()>)>;
 }

@@ -36,8 +36,13 @@ impl Files {
     }
 
     /// Segments in front of this one are not asked for any more.
-    pub(crate) fn forget(&self, segment: SegmentNumber) {
+    pub(crate) fn forget_before(&self, segment: SegmentNumber) {
         lock(&self.open).by_number.retain(|number, _| *number >= segment);
+    }
+
+    /// A segment has left the journal: its file is not held any more.
+    pub(crate) fn forget(&self, number: SegmentNumber) {
+        lock(&self.open).by_number.remove(&number);
     }
 
     /// A segment's file.

@@ -7,6 +7,7 @@
 mod making;
 mod membership;
 mod retaining;
+mod retiring;
 mod rolling_back;
 
 pub use making::{Create, Opened};

@@ -61,7 +61,8 @@ pub struct Status {
     pub watermarks: Vec<Watermarks>,
     /// Segments on disk.
     pub segments: u64,
-    /// Bytes of their files, without the one that is made ahead once the newest is half full.
+    /// Bytes of their files, without the one that is made ahead once the newest is half full, and without the few of
+    /// retired ones that are kept for segments to come.
     pub disk_bytes: u64,
     /// Bytes of chunks in them.
     pub used_bytes: u64,

@@ -9,6 +9,7 @@
 //! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
 
 mod flight;
+mod pool;
 mod spare;
 
 use crate::aligned::Aligned;
@@ -20,13 +21,14 @@ use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
 use crate::superblock::{Retained, SuperblockFile};
+use pool::Pool;
 use record::chunk::Body;
 use record::fault::{Bug, bug};
 use record::geometry::BLOCK_BYTES;
 use record::header::HEADER_BYTES;
 use record::position::{ChunkNumber, Label, Session, StreamSeq};
 use record::streams::Streams;
-use spare::Spare;
+use spare::{Ready, Spare};
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -71,6 +73,8 @@ pub(crate) struct Tail {
     active: Option<Active>,
     /// The next segment's file, once the active one is half full.
     spare: Option<Spare>,
+    /// Files of segments that left the journal, for those to come.
+    pool: Pool,
     /// The largest number that any segment has.
     newest: SegmentNumber,
     /// Every chunk up to this one is named durable by a later one that is durable itself.
@@ -120,6 +124,7 @@ impl Tail {
             mark: found.mark,
             active: None,
             spare: None,
+            pool: Pool::default(),
             newest: found.newest,
             committed: ChunkNumber::new(0),
             committed_streams: Streams::NONE,
@@ -187,29 +192,36 @@ impl Tail {
         let half_full = self.active.as_ref().is_some_and(|active| active.at > active.bytes / 2);
         if half_full && self.spare.is_none() {
             let bytes = self.superblock.current().segment_bytes;
-            self.spare = Some(Spare::make(&self.disk, self.newest.next(), bytes, segment_access()));
+            let former = self.pool.take();
+            self.spare = Some(Spare::make(&self.disk, self.newest.next(), bytes, segment_access(), former));
         }
+    }
+
+    /// A file of so many bytes that waits for its header: the spare, if it fits.
+    fn ready(&mut self, number: SegmentNumber, bytes: u64) -> io::Result<Ready> {
+        if let Some(spare) = self.spare.take() {
+            let fits = spare.fits(number, bytes);
+            match spare.made() {
+                Some(ready) if fits => return Ok(ready),
+                Some(Ready { former: Some(former), .. }) => self.pool.give_back(former),
+                // A new one has this segment's name and is made over.
+                Some(_) | None => {}
+            }
+        }
+        let former = if bytes == self.superblock.current().segment_bytes { self.pool.take() } else { None };
+        Ready::make(self.disk.as_ref(), number, bytes, segment_access(), former)
     }
 
     /// A segment's file gets its name when its header is durable.
     fn make_segment(&mut self, number: SegmentNumber, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let unfinished = number.unfinished_file();
-        let spare = self.spare.take().and_then(|spare| spare.take(number, bytes));
-        let synced = spare.is_some();
-        let file = match spare {
-            Some(file) => file,
-            None => self.disk.create(&unfinished, bytes, segment_access())?,
-        };
+        let Ready { name, file, .. } = self.ready(number, bytes)?;
         let journal = self.superblock.current().journal;
         let header = SegmentHeader { journal, segment: number, bytes, mark: self.mark };
         let block = Aligned::copy_of(&header.encode());
-        let made = file
-            .write_at(&[IoSlice::new(&block)], 0)
-            .and_then(|()| if synced { Ok(()) } else { file.sync() })
-            .and_then(|()| self.disk.rename(&unfinished, &number.file()));
+        let made = file.write_at(&[IoSlice::new(&block)], 0).and_then(|()| self.disk.rename(&name, &number.file()));
         if let Err(error) = made {
             // Nothing half made stays behind, if the disk lets us.
-            let _ = self.disk.remove(&unfinished);
+            let _ = self.disk.remove(&name);
             return Err(error);
         }
         Ok(file)
@@ -337,20 +349,6 @@ impl Tail {
         &self.superblock.current().retained
     }
 
-    /// A segment is not needed any more, by anybody, and that is durable; answers with the bytes that left the journal.
-    pub(crate) fn retire(&mut self, number: SegmentNumber) -> io::Result<u64> {
-        let name = number.file();
-        let bytes = match self.disk.open(&name, Access::Read) {
-            Ok(file) => file.len()?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        self.disk.remove(&name)?;
-        self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
-        self.segments = self.segments.saturating_sub(1);
-        Ok(bytes)
-    }
-
     /// Marks the journal as in use: whatever comes next, the end of the last clean close is not its end.
     pub(crate) fn mark_open(&mut self) -> io::Result<()> {
         let newest = self.newest;
@@ -367,6 +365,7 @@ impl Tail {
         if let Some(spare) = self.spare.take() {
             spare.discard(self.disk.as_ref());
         }
+        self.pool.discard(self.disk.as_ref());
         self.sealed_bytes += self.active.take().map_or(0, |active| active.bytes);
         closed
     }

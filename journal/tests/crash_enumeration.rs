@@ -11,6 +11,8 @@ mod common;
 
 use common::{Group, at, extent};
 use journal::Reader;
+use journal::device::Access;
+use journal::place::SegmentNumber;
 use kit::disk::Moment;
 use kit::{Reference, Rng, SimDisk};
 use record::op::Op;
@@ -30,13 +32,46 @@ fn acknowledged(group: &mut Group) {
     group.disk.say(group.head().get());
 }
 
-/// A history; `long` ones fill segments.
-fn record(seed: u64, long: bool) -> Recorded {
+/// How long a history is, and what it is written over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Short,
+    /// It fills segments.
+    Long,
+    /// And those are files that hold another segment, whole and valid: its life before.
+    Used,
+}
+
+/// A segment like the first one, chunk for chunk, leaves the journal. It has the number of none, so nobody misses it.
+fn retire_a_copy(group: &Group) {
+    let gone = SegmentNumber::new(0);
+    let first = group.disk.content(&SegmentNumber::FIRST.file());
+    group.disk.shared().create(&gone.file(), 0, Access::Buffered).expect("a file");
+    group.disk.put(&gone.file(), &first);
+    assert_eq!(group.journal.retire(gone).expect("retire"), first.len() as u64);
+}
+
+fn record(seed: u64, sort: Sort) -> Recorded {
+    let long = sort != Sort::Short;
     let mut rng = Rng::new(seed);
     let mut group = Group::new(if long { &[1500] } else { &[40, 24] });
+    if sort == Sort::Used {
+        // One segment is full.
+        while group.journal.status().segments < 2 {
+            let volume = group.volumes[0].number;
+            group.write(volume, extent(rng.below(800), 300 + rng.below(300)));
+            group.lay_some(&mut rng);
+            assert!(group.send());
+        }
+        group.catch_up();
+        retire_a_copy(&group);
+    }
     group.disk.keep_moments();
     acknowledged(&mut group);
     for round in 0..5 {
+        if sort == Sort::Used && !group.disk.names().iter().any(|name| name.starts_with("segments/00000000.seg")) {
+            retire_a_copy(&group);
+        }
         // A batch of several chunks: up to four of them are under way at once.
         for _ in 0..=rng.below(6) {
             if long && rng.one_in(3) {
@@ -122,8 +157,8 @@ fn goes_on(recorded: &Recorded, disk: &SimDisk, head: Position, rng: &mut Rng) {
     check(&reader, &group, &group.reference, report.recovered, rng);
 }
 
-fn enumerate(seed: u64, long: bool, worlds: u64) -> (u64, u64) {
-    let recorded = record(seed, long);
+fn enumerate(seed: u64, sort: Sort, worlds: u64) -> (u64, u64) {
+    let recorded = record(seed, sort);
     let last = recorded.group.head().get();
     let (mut read_worlds, mut full) = (0, 0);
     for (n, moment) in recorded.moments.iter().enumerate() {
@@ -156,7 +191,7 @@ fn nothing_acknowledged_is_lost_and_nothing_invented_whatever_a_power_cut_leaves
     let (mut read, mut full) = (0, 0);
     for seed in seeds(1, 4) {
         println!("SEED={seed}");
-        let (worlds, moments) = enumerate(seed, false, worlds());
+        let (worlds, moments) = enumerate(seed, Sort::Short, worlds());
         (read, full) = (read + worlds, full + moments);
     }
     println!("{read} worlds; four chunks were under way at {full} moments");
@@ -168,7 +203,17 @@ fn nor_when_segments_are_sealed_and_made() {
     let mut read = 0;
     for seed in seeds(11, 2) {
         println!("SEED={seed}");
-        read += enumerate(seed, true, worlds()).0;
+        read += enumerate(seed, Sort::Long, worlds()).0;
+    }
+    println!("{read} worlds");
+}
+
+#[test]
+fn nor_when_they_are_made_of_files_that_were_segments_before() {
+    let mut read = 0;
+    for seed in seeds(21, 2) {
+        println!("SEED={seed}");
+        read += enumerate(seed, Sort::Used, worlds()).0;
     }
     println!("{read} worlds");
 }

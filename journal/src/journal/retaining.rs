@@ -313,7 +313,7 @@ impl Journal {
         tail.writable()?;
         let first = tail.retained().first_segment;
         let failed = |source: io::Error| core.io("give segments back", source);
-        core.files.forget(first);
+        core.files.forget_before(first);
         let names = disk.list(SEGMENTS).map_err(failed)?;
         let mut reclaimed = Reclaimed::default();
         for number in names.iter().filter_map(|name| SegmentNumber::of_file(name)).filter(|number| *number < first) {

@@ -1,9 +1,10 @@
 //! Chunks on their way to the disk: up to four at once, acknowledged in order.
 //!
 //! Owns the way of a chunk from prepared to durable. Each is one write of its own; they reach the disk in any order, so
-//! a chunk counts only when all in front of it are durable too (PROTOCOL R25). While the disk is busy the next chunk is
-//! prepared. A header says of the others only what was durable when it was built. What a crash leaves of those under
-//! way may have holes: recovery ends at the first (`recovery.rs`), and the chunks behind it never chain again.
+//! a chunk counts only when all in front of it are durable too (PROTOCOL R25). The disk comes first: where a write may
+//! begin it begins; only then whoever waits for what is durable is told, and the next chunks are checked. A header says
+//! of the others only what was durable when it was built. What a crash leaves of those under way may have holes: recovery
+//! ends at the first (`recovery.rs`), and the chunks behind it never chain again.
 //!
 //! When a write fails, those under way are waited for, what is durable in front of it counts, and the tail is poisoned:
 //! nothing behind it is acknowledged, whether it reached the disk or not.
@@ -41,17 +42,45 @@ struct Flying {
     outcome: Option<io::Result<()>>,
 }
 
+/// What is to be written next.
+struct Coming<'s, 'c, 'b> {
+    /// Checked while the disk was busy; at most `IN_FLIGHT_MAX`.
+    ready: VecDeque<Prepared<'b>>,
+    source: &'s mut (dyn FnMut() -> Option<Prepared<'b>> + 'c),
+}
+
+impl<'b> Coming<'_, '_, 'b> {
+    fn first(&mut self) -> Option<&Prepared<'b>> {
+        if self.ready.is_empty() {
+            self.ready.extend((self.source)());
+        }
+        self.ready.front()
+    }
+
+    fn next_if(&mut self, fits: impl FnOnce(&Prepared<'b>) -> bool) -> Option<Prepared<'b>> {
+        if fits(self.first()?) { self.ready.pop_front() } else { None }
+    }
+
+    fn look_ahead(&mut self) {
+        while self.ready.len() < IN_FLIGHT_MAX
+            && let Some(chunk) = (self.source)()
+        {
+            self.ready.push_back(chunk);
+        }
+    }
+}
+
 impl Tail {
     /// Appends all that the source gives; makes segments as they are needed. An error: what was told of is durable,
     /// the rest is not acknowledged.
     pub(crate) fn append(&mut self, source: Source<'_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
         self.writable()?;
-        let mut next = source();
-        while let Some(first) = next.take() {
-            if !self.fits(&first) {
-                self.roll(&first)?;
+        let mut coming = Coming { ready: VecDeque::with_capacity(IN_FLIGHT_MAX), source };
+        while let Some(first) = coming.first() {
+            if !self.fits(first) {
+                self.roll(first)?;
             }
-            next = self.fly(first, source, landed)?;
+            self.fly(&mut coming, landed)?;
         }
         Ok(())
     }
@@ -64,17 +93,13 @@ impl Tail {
         })
     }
 
-    /// Appends to the active segment, which takes `first`; answers with the first one that it does not take.
-    fn fly<'b>(
-        &mut self,
-        first: Prepared<'b>,
-        source: Source<'_, 'b>,
-        landed: Landed<'_>,
-    ) -> Result<Option<Prepared<'b>>, JournalError> {
-        let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(Some(first)) };
+    /// Appends to the active segment until a chunk comes that it does not take, or none.
+    fn fly(&mut self, coming: &mut Coming<'_, '_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
+        let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(()) };
         let mut ahead = self.mark;
-        let mut next = Some(first);
         let mut flying: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
+        // Durable, and not told of yet.
+        let mut durable: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
         // How many have landed, so that the front's number in the flight is known.
         let mut gone = 0;
         let mut failure = None;
@@ -82,12 +107,22 @@ impl Tail {
             loop {
                 while failure.is_none()
                     && flying.len() < IN_FLIGHT_MAX
-                    && let Some(chunk) = next.take_if(|chunk| self.fits(chunk))
+                    && let Some(chunk) = coming.next_if(|chunk| self.fits(chunk))
                 {
                     flying.push_back(self.begin(flight, chunk, &mut ahead));
-                    next = source();
+                    self.make_ahead();
                 }
-                let Some((n, outcome)) = flight.wait() else { break };
+                let done = flight.done().or_else(|| {
+                    // The disk has its work: now whoever is told may take a while, and what comes next is checked.
+                    for flown in durable.drain(..) {
+                        landed(flown.chunk, &flown.notes);
+                    }
+                    if failure.is_none() {
+                        coming.look_ahead();
+                    }
+                    flight.wait()
+                });
+                let Some((n, outcome)) = done else { break };
                 if let Some(flown) = n.checked_sub(gone).and_then(|n| flying.get_mut(n)) {
                     flown.outcome = Some(outcome);
                 }
@@ -98,7 +133,7 @@ impl Tail {
                         failure = Some((flown.chunk, error));
                     } else {
                         self.landed(&flown);
-                        landed(flown.chunk, &flown.notes);
+                        durable.push_back(flown);
                     }
                 }
             }
@@ -111,8 +146,7 @@ impl Tail {
                 place.offset
             )));
         }
-        self.make_ahead();
-        Ok(next)
+        Ok(())
     }
 
     /// Gives a chunk its number and its place behind all others, and begins to write it.

@@ -160,16 +160,17 @@ impl<'b> Flight<'b> for RingFlight<'_, 'b> {
         let _ = ring.submit();
     }
 
+    fn done(&mut self) -> Option<(usize, io::Result<()>)> {
+        self.done.pop_front().or_else(|| self.landed())
+    }
+
     fn wait(&mut self) -> Option<(usize, io::Result<()>)> {
         loop {
-            if let Some(done) = self.done.pop_front() {
+            if let Some(done) = Flight::done(self) {
                 return Some(done);
             }
             if self.under_way.is_empty() {
                 return None;
-            }
-            if let Some(landed) = self.landed() {
-                return Some(landed);
             }
             if let Some(ring) = &mut self.ring
                 && let Err(error) = ring.submit_and_wait(1)
