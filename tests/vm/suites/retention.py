@@ -1,0 +1,171 @@
+#!/usr/bin/python3
+# vm: disks=3G,1G mem=2048 cpus=2 timeout=900 boots=1
+"""A journal that may take only so much gives its oldest points up, early if it has to, and says so. What is kept is right,
+whatever was given up behind it; a bookmark keeps its moment and everything behind it, until it is removed; kill -9 in the
+middle changes nothing of that."""
+
+import os
+import random
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+import cli  # noqa: E402
+from machine import (  # noqa: E402
+    Aligned, allocated, content_digest, discard, io_errors, kill9, lasting_disk, opened, same_content, size_of, zero_out,
+)
+from undisk_suite import Suite, need, poll, same  # noqa: E402
+
+MIB = 1 << 20
+SIZE = 24 * MIB
+LIMIT = 256 * MIB
+SEGMENT = 64 * MIB
+BACKING = "/mnt/store/v.img"
+# What is on its way out, and files that wait to be written over, are beside the limit (docs/operating/retention.md).
+BESIDE = 5 * SEGMENT
+
+
+class Load:
+    """Writes, discards and zeroes all of a volume again and again; remembers what it held at some positions."""
+
+    def __init__(self, device, seed):
+        self.device, self.rng = device, random.Random(seed)
+        self.moments = {}
+        self.names = 0
+
+    def over(self, times):
+        """All of the volume, so often."""
+        buffer = Aligned(MIB)
+        with opened(self.device, os.O_RDWR | os.O_DIRECT) as fd:
+            for _ in range(times):
+                for offset in range(0, SIZE, MIB):
+                    buffer.write(fd, offset, self.rng.randbytes(MIB))
+                for _ in range(40):
+                    at = self.rng.randrange(0, SIZE // 4096 - 16) * 4096
+                    size = self.rng.randint(1, 16) * 4096
+                    self.rng.choice((discard, zero_out))(fd, at, size)
+                os.fsync(fd)
+
+    def moment(self):
+        """Notes what the volume holds now, and at which position that is."""
+        self.names += 1
+        name = f"moment-{self.names}"
+        digest = content_digest(self.device)
+        position, _ = cli.bookmark("v", name)
+        cli.undisk("bookmark", "remove", "v", name)
+        self.moments[position] = digest
+
+
+def space():
+    """What the journal takes, in bytes, on disk."""
+    found = [os.path.join(path, name) for path, _, names in os.walk(cli.STATE) for name in names if ".seg" in name]
+    need(found, f"no segment under {cli.STATE}")
+    # One that goes meanwhile takes nothing.
+    return sum(allocated(path) for path in found if os.path.exists(path))
+
+
+def oldest():
+    """The oldest position that can be opened."""
+    return cli.timeline("v")["window"]["oldest"]
+
+
+def checked(load, kept=()):
+    """Every moment that is remembered is right, or refused when it is older than the oldest point."""
+    first, right = oldest(), 0
+    for position, digest in sorted(load.moments.items()):
+        if position >= first or position in kept:
+            with cli.image_of(f"v@seq:{position}", "v") as image:
+                same(f"content at seq:{position}", content_digest(image.device), digest)
+            right += 1
+        else:
+            cli.refused_point(f"v@seq:{position}", status=(cli.NOT_FOUND, cli.REFUSED))
+    return right
+
+
+def events():
+    """The kinds of all events so far."""
+    return [event["kind"] for event in cli.ask("events")["events"]]
+
+
+def body(suite):
+    cli.programs_first()
+    suite.diagnostics.append(cli.diagnose)
+    with suite.case("volume-comes-up", fatal=True):
+        lasting_disk("/dev/vda", cli.STATE, fresh=True)
+        lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
+        cli.up()
+        device = cli.create_volume("v", BACKING, size="24M")
+        same("size", size_of(device), SIZE)
+        cli.wait_protected("v")
+        cli.undisk("group", "set", "v", "journal-limit=256MiB", "journal-full=shrink")
+        load = Load(device, suite.seed)
+        load.over(1)
+        load.moment()
+        began = oldest()
+
+    with suite.case("the-oldest-points-go-and-room-comes-free", fatal=True):
+        for _ in range(8):
+            load.over(3)
+            load.moment()
+        poll("the oldest point is a newer one", lambda: oldest() > began, timeout=120)
+        poll("the journal is as small as it may be", lambda: space() <= LIMIT + BESIDE, timeout=120)
+        cli.wait_protected("v")
+        same("gaps", cli.gaps("v"), [])
+        need("window-shrunk" in events(), lambda: f"nobody was told: {events()}")
+        suite.note(f"oldest seq:{oldest()}, {space() >> 20} MiB of segments, {cli.journal('v')}")
+
+    with suite.case("what-is-kept-is-right", fatal=True):
+        same_content(device, BACKING)
+        right = checked(load)
+        need(right >= 2, f"{right} moments of {len(load.moments)} are left")
+        suite.note(f"{right} of {len(load.moments)} moments are left")
+
+    with suite.case("killed-while-room-comes-free-nothing-else-changes", fatal=True):
+        for _ in range(3):
+            load.over(2)
+            old = cli.appliance_pid()
+            kill9(old, "journal-appliance")
+            cli.restarted("appliance", old)
+            cli.wait_whole("v")
+            load.moment()
+        same("gaps", cli.gaps("v"), [])
+        need(checked(load) >= 2, "moments are left")
+        with cli.image_of("v@latest", "v") as image:
+            same_content(device, image.device)
+        same("findings", cli.findings("v"), [])
+
+    with suite.case("a-bookmark-keeps-its-moment-and-says-that-it-is-in-the-way", fatal=True):
+        digest = content_digest(device)
+        kept, _ = cli.bookmark("v", "kept")
+        load.moments[kept] = digest
+        poll("hosts go on, and nothing can be given up", lambda: load.over(1) or "journal-stopped" in events(), timeout=240)
+        checked(load, kept=(kept,))
+        with cli.image_of("v@#kept", "v") as image:
+            same("content of the bookmark", content_digest(image.device), digest)
+        cli.undisk("bookmark", "remove", "v", "kept")
+        poll("the journal goes on", lambda: "journal-goes-on" in events(), timeout=120)
+        cli.wait_whole("v", timeout=240)
+        load.moment()
+        with cli.image_of("v@latest", "v") as image:
+            same_content(device, image.device)
+
+    with suite.case("points-are-given-up-by-hand", fatal=True):
+        load.moment()
+        newest = max(load.moments)
+        cli.undisk("journal", "trim", "v", "--before", f"seq:{newest}", status=cli.REFUSED)
+        cli.undisk("journal", "trim", "v", "--before", f"seq:{newest}", "--yes")
+        same("the oldest point", oldest(), newest)
+        need(checked(load) == 1, "only the newest moment is left")
+
+    with suite.case("down-is-clean-and-up-finds-it-as-it-was"):
+        cli.down()
+        cli.up()
+        cli.wait_whole("v")
+        same("the oldest point", oldest(), newest)
+        checked(load)
+        same("findings", cli.findings("v"), [])
+        same("errors in the kernel's log", io_errors(), [])
+        cli.down()
+
+
+Suite().main(body)
