@@ -48,7 +48,8 @@ fn programs(args: &Args, folder: &str) -> Vec<Program> {
         What::Engine => {
             let ingest = vec![folder.to_string(), args.slices.to_string()];
             let index = |load: &str| Program { example: "index_figures", arguments: vec![load.to_string()] };
-            vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed")]
+            let restart = Program { example: "restart_figures", arguments: vec![folder.to_string()] };
+            vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed"), restart]
         }
     }
 }
