@@ -3,6 +3,7 @@
 //! Owns the life of QEMU (every run has a deadline, and QEMU dies with us) and the folder of the run; what a suite or a
 //! demo runs in it is theirs. The guest's side of the bargain is `tests/vm/guest`.
 
+mod begin;
 mod cpio;
 mod disk;
 mod initramfs;
@@ -43,7 +44,7 @@ pub struct Guest {
     pub disks: Vec<Disk>,
     /// The folder that is writable at `/out`; `None` gives one that goes away with the run.
     pub out: Option<PathBuf>,
-    /// QEMU is killed when the run takes longer than this.
+    /// QEMU is killed when the run takes longer than this. A boot that did not come up is not counted.
     pub timeout: Duration,
     /// Whether the kernel's console is copied to stderr.
     pub kernel_log: bool,
@@ -126,39 +127,65 @@ const HIDDEN: &[&str] = &["/tmp", "/run", "/mnt", "/var/lib/undisk", "/etc/undis
 
 impl Guest {
     /// Boots, runs `argv`, switches off. Output goes to `sink` as it comes. `Err` means that the machine could not be set
-    /// up at all; a guest that fails is an [`Outcome`].
+    /// up at all; a guest that fails is an [`Outcome`]. One that fails before its init begins is booted again, twice at
+    /// most.
     pub fn run(&self, place: &Place, argv: &[OsString], sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome> {
         packages::ensure(place)?;
         let kernel = kernel::ensure(place)?;
+        let mut boot = 1;
+        loop {
+            let run = Scratch::create(place, "run")?;
+            let (finished, outcome) = self.boot(place, &kernel, &run, argv, sink)?;
+            // What QEMU or the deadline ended is no matter of the boot, and without the file nothing is known.
+            let came_to_nothing = outcome.ending == Ending::Died && finished != relay::Finished::Failed;
+            let mark = fs::read(run.path(begin::MARK)).ok().filter(|_| came_to_nothing);
+            let console = fs::read(run.path("console")).unwrap_or_default();
+            let line = mark.and_then(|mark| begin::again(&mark, &String::from_utf8_lossy(&console), boot));
+            let Some(line) = line else { return Ok(outcome) };
+            eprintln!("xtask: {line}");
+            boot += 1;
+        }
+    }
+
+    /// One boot, in the folder of its own `run`.
+    fn boot(
+        &self,
+        place: &Place,
+        kernel: &kernel::Kernel,
+        run: &Scratch,
+        argv: &[OsString],
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<(relay::Finished, Outcome)> {
         let cache = place.vm_cache()?;
-        let run = Scratch::create(place, "run")?;
         for part in ["ctl", "out"] {
             fs::create_dir(run.path(part)).context("create the folder of the run")?;
         }
         for disk in &self.disks {
             disk.prepare()?;
         }
-        fs::write(run.path("initramfs"), initramfs::build(&kernel, &cache)?).context("write the initramfs")?;
+        fs::write(run.path("initramfs"), initramfs::build(kernel, &cache)?).context("write the initramfs")?;
         fs::write(run.path("ctl/command"), self.command_script(place, argv)?).context("write the command")?;
-        fs::write(run.path("ctl/settings"), self.settings(place, &kernel)?).context("write the settings")?;
+        fs::write(run.path("ctl/settings"), self.settings(place, kernel)?).context("write the settings")?;
         let out = match &self.out {
             Some(folder) => folder.clone(),
             None => run.path("out"),
         };
         fs::create_dir_all(&out).with_context(|| format!("create the result folder {}", out.display()))?;
 
-        let mut command = qemu::command(self, &kernel, run.folder(), &out);
+        let mut command = qemu::command(self, kernel, run.folder(), &out);
         let started = Instant::now();
         let deadline = started + self.timeout;
-        let life = relay::Life { started, deadline, kernel_log: self.kernel_log, power: self.power.as_deref() };
+        let begin_by = started + begin::PATIENCE;
+        let power = self.power.as_deref();
+        let life = relay::Life { started, deadline, begin_by, kernel_log: self.kernel_log, power };
         let (finished, boot) = relay::watch(&mut command, run.folder(), &life, sink)?;
         let status = fs::read_to_string(run.path("ctl/status")).ok().and_then(|text| text.trim().parse().ok());
         let ending = match (status, finished) {
             (Some(status), _) => Ending::Exited(status),
-            (None, relay::Finished::Ended) => Ending::Died,
+            (None, relay::Finished::Ended | relay::Finished::Failed | relay::Finished::Silent) => Ending::Died,
             (None, relay::Finished::Killed) => Ending::Deadline,
         };
-        Ok(outcome(&run, ending, boot))
+        Ok((finished, outcome(run, ending, boot)))
     }
 
     /// The script that the guest's bash runs: environment, folder, command.

@@ -26,6 +26,7 @@ pub fn build(kernel: &Kernel, cache: &Path) -> Result<Vec<u8>> {
         archive.folder(folder);
     }
     archive.character_device("dev/console", 5, 1);
+    archive.character_device("dev/port", 1, 4);
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("run.sh", 0o755, RUN.as_bytes());
     archive.file("undisk-vm-cut", 0o755, CUT.as_bytes());

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::Guest;
 use super::kernel::Kernel;
+use super::{Guest, begin};
 
 /// What drives the guest's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub fn command(guest: &Guest, kernel: &Kernel, run: &Path, out: &Path) -> Comman
     command.arg("-kernel").arg(&kernel.image);
     command.args(["-initrd", "initramfs", "-append", &kernel_arguments(guest)]);
     command.args(["-serial", "file:console", "-device", "virtio-rng-pci"]);
+    command.args(["-chardev", &format!("file,id=begin,path={}", begin::MARK)]);
+    command.args(["-device", &format!("isa-debugcon,chardev=begin,iobase={}", begin::PORT)]);
     command.args(["-device", "virtio-serial-pci"]);
     for name in ["out", "err"] {
         command.args(["-chardev", &format!("file,id={name},path=std{name}")]);

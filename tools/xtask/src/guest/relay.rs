@@ -1,4 +1,5 @@
-//! Watches a running QEMU: passes on what the guest prints, notes when the command began, kills QEMU at the deadline.
+//! Watches a running QEMU: passes on what the guest prints, notes when the command began, kills QEMU at the deadline, or
+//! when the guest does not come up.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::Power;
+use super::{Power, begin};
 
 /// What a piece of output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +26,14 @@ pub enum Stream {
 /// How QEMU came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
-    /// By itself.
+    /// By itself, as the guest wanted, or with the power that the guest had cut.
     Ended,
+    /// By itself, with an error of its own.
+    Failed,
     /// By us, at the deadline.
     Killed,
+    /// By us, because init had not begun in time.
+    Silent,
 }
 
 /// How often the files that QEMU writes are looked at.
@@ -43,6 +48,8 @@ pub struct Life<'a> {
     pub started: Instant,
     /// When it is killed.
     pub deadline: Instant,
+    /// When it is killed unless init has begun.
+    pub begin_by: Instant,
     /// Whether the kernel's console is passed on.
     pub kernel_log: bool,
     /// What is cut first when the guest asks for a power cut.
@@ -56,7 +63,7 @@ pub fn watch(
     life: &Life<'_>,
     sink: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<(Finished, Option<Duration>)> {
-    let Life { started, deadline, kernel_log, power } = *life;
+    let Life { started, deadline, begin_by, kernel_log, power } = *life;
     let log = File::create(run.join("qemu")).context("create QEMU's log")?;
     let errors = log.try_clone().context("share QEMU's log")?;
     let child = command.stdout(log).stderr(errors).spawn().context("start QEMU (package qemu-system-x86)")?;
@@ -68,16 +75,17 @@ pub fn watch(
     let mut boot = None;
     let mut deadline = deadline;
     let mut status_seen = false;
+    let mut begun = false;
     loop {
-        let ended = child.0.try_wait().context("wait for QEMU")?.is_some();
+        let ended = child.0.try_wait().context("wait for QEMU")?;
         for tail in &mut tails {
             tail.pass_on(sink).context("read what the guest printed")?;
         }
         if boot.is_none() && run.join("ctl/booted").exists() {
             boot = Some(started.elapsed());
         }
-        if ended {
-            return Ok((Finished::Ended, boot));
+        if let Some(status) = ended {
+            return Ok((if status.success() { Finished::Ended } else { Finished::Failed }, boot));
         }
         if let (Some(power), true) = (power, run.join("ctl/cut").exists()) {
             let told = power.cut()?;
@@ -92,12 +100,21 @@ pub fn watch(
             status_seen = true;
             deadline = deadline.min(Instant::now() + POWER_OFF);
         }
-        if Instant::now() >= deadline {
+        begun = begun || fs::metadata(run.join(begin::MARK)).is_ok_and(|mark| mark.len() > 0);
+        let now = Instant::now();
+        let over = if now >= deadline {
+            Some(Finished::Killed)
+        } else if !begun && now >= begin_by {
+            Some(Finished::Silent)
+        } else {
+            None
+        };
+        if let Some(finished) = over {
             drop(child);
             for tail in &mut tails {
                 tail.pass_on(sink).context("read what the guest printed")?;
             }
-            return Ok((Finished::Killed, boot));
+            return Ok((finished, boot));
         }
         thread::sleep(TICK);
     }

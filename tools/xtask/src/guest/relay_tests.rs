@@ -14,7 +14,8 @@ fn shell(run: &Path, script: &str) -> Command {
 
 fn life(patience: Duration) -> Life<'static> {
     let started = Instant::now();
-    Life { started, deadline: started + patience, kernel_log: false, power: None }
+    let deadline = started + patience;
+    Life { started, deadline, begin_by: deadline, kernel_log: false, power: None }
 }
 
 #[test]
@@ -41,5 +42,26 @@ fn a_machine_past_its_deadline_is_killed() {
     assert_eq!((finished, boot), (Finished::Killed, None));
     let pid = fs::read_to_string(run.join("pid")).unwrap();
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "the process is gone");
+    fs::remove_dir_all(run).unwrap();
+}
+
+#[test]
+fn a_machine_whose_init_does_not_begin_in_time_is_killed_and_one_whose_does_is_not() {
+    for (script, expected) in [("exec sleep 600", Finished::Silent), ("echo > begun; sleep 1", Finished::Ended)] {
+        let run = folder("silent");
+        let mut life = life(Duration::from_secs(60));
+        life.begin_by = life.started + Duration::from_millis(500);
+        let (finished, _) = watch(&mut shell(&run, script), &run, &life, &mut |_, _| {}).unwrap();
+        assert_eq!(finished, expected, "{script}");
+        fs::remove_dir_all(run).unwrap();
+    }
+}
+
+#[test]
+fn a_machine_that_cannot_start_is_told_from_one_that_ends() {
+    let run = folder("failed");
+    let (finished, _) =
+        watch(&mut shell(&run, "exit 1"), &run, &life(Duration::from_secs(60)), &mut |_, _| {}).unwrap();
+    assert_eq!(finished, Finished::Failed);
     fs::remove_dir_all(run).unwrap();
 }
