@@ -77,7 +77,8 @@ impl History {
         };
         Journal::create(&path, &create)?;
         let journal = Journal::open(&path)?.journal;
-        let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &Continuation::Lost { reason: "new".into() })?;
+        let granted =
+            journal.grant(SPLITTER, SplitterIncarnation::FIRST, &Continuation::Lost { reason: "new".into() })?;
         let request = JoinRequest {
             volume: VolumeId::from_bytes([3; 16]),
             name: "v".into(),

@@ -83,7 +83,6 @@ pub(crate) fn start(
     let mut in_front: Option<Checkpoint> = None;
     let mut known = Vec::new();
     let mut at = first_position;
-    let mut broken = false;
     for segment in listed(disk)? {
         let checkpoint = read_whole(disk, &file_of(segment)).ok();
         let checkpoint = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes, superblock.journal));
@@ -95,16 +94,15 @@ pub(crate) fn start(
         if segment == first_segment && ends == first_position {
             known.push((segment, ends));
             in_front = Some(checkpoint);
-        } else if checkpoint.from == at && ends >= at && segment > first_segment && !broken {
+        } else if checkpoint.from == at && ends >= at && segment > first_segment {
             known.push((segment, ends));
             at = ends;
             chain.push(checkpoint);
-        } else {
-            // Behind a hole, or of a time before what is kept.
-            broken |= segment > first_segment;
         }
+        // Any other is behind a hole, or of a time before what is kept.
     }
-    if from == From::Oldest {
+    // Where the one in front of the oldest segment is lost, those behind it are all there is.
+    if from == From::Oldest && (in_front.is_some() || first_segment == SegmentNumber::FIRST) {
         chain.clear();
     }
     let base = chain.last().or(in_front.as_ref()).map(|checkpoint| (checkpoint.segment, checkpoint.mark));

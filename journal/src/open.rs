@@ -52,12 +52,29 @@ pub(crate) fn find(disk: &Arc<dyn Disk>, writes: bool) -> Result<Found, JournalE
     find_deep(disk.as_ref(), Depth::Recovery, |id| RunIndex::on(Shelf::new(disk.clone(), id, writes)))
 }
 
+/// How often whoever only reads begins anew when the one writer gives segments back meanwhile.
+const TRIES: usize = 4;
+
 /// Reads a journal, as deeply as asked. Writes nothing.
 pub(crate) fn find_deep(
     disk: &dyn Disk,
     depth: Depth,
     index: impl Fn(JournalId) -> RunIndex,
 ) -> Result<Found, JournalError> {
+    let first = || superblock::load(disk).map(|slots| slots.current.retained.first_segment);
+    let mut before = first()?;
+    for _ in 1..TRIES {
+        let found = find_once(disk, depth, &index);
+        let now = first()?;
+        if now == before {
+            return found;
+        }
+        before = now;
+    }
+    find_once(disk, depth, &index)
+}
+
+fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunIndex) -> Result<Found, JournalError> {
     let slots = superblock::load(disk)?;
     let superblock = &slots.current;
     let in_front = match depth {

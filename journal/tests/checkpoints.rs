@@ -57,6 +57,27 @@ fn a_restart_does_not_read_what_a_checkpoint_knows() {
 }
 
 #[test]
+fn one_that_could_not_be_written_whole_does_not_keep_later_ones_from_being_used() {
+    let mut group = Group::new(&[1500]);
+    let volume = group.volumes[0].number;
+    for n in 0..12 {
+        if n == 4 {
+            // It has its name, and nobody knows whether that will last.
+            group.disk.fail("state", On::Sync, ErrorKind::Other, 2);
+        }
+        group.write(volume, extent(n, 1400));
+        assert!(group.send());
+    }
+    let disk = group.disk.killed();
+    for n in 1..7 {
+        disk.fail(&format!("segments/{n:08}"), On::Read, ErrorKind::Other, u64::MAX);
+    }
+    let (_, report) = Group::open(disk, group.volumes.clone()).expect("open");
+    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    assert_eq!(report.recovered, group.head());
+}
+
+#[test]
 fn any_one_checkpoint_may_be_missing_or_damaged() {
     let group = long();
     let all = states(&group.disk);
@@ -93,6 +114,11 @@ fn any_one_checkpoint_may_be_lost_when_what_is_in_front_of_it_is_gone() {
         damaged.flip(name, 500, 4);
         same(&group, damaged);
     }
+    // The one in front of the oldest segment, and a segment behind it: what is left is right or refused.
+    let both = group.disk.killed();
+    both.flip(&all[0], 500, 4);
+    both.lose(group.disk.names().iter().find(|name| name.ends_with(".seg")).expect("a segment"));
+    assert!(Group::open(both, group.volumes.clone()).is_ok());
     let none = group.disk.killed();
     for name in &all {
         none.lose(name);
