@@ -12,12 +12,14 @@ use record::ids::{Incarnation, JournalId};
 use record::position::Position;
 use std::io::{self, ErrorKind};
 
-/// What is lost, by volume, in address order; nothing when there is no such file.
-pub(crate) fn load(disk: &dyn Disk, journal: JournalId) -> Result<Vec<(Incarnation, Extent)>, JournalError> {
+/// What is lost, by volume, in address order; nothing when there is no such file. `None` when it is damaged: then it may be
+/// anything.
+pub(crate) fn load(disk: &dyn Disk, journal: JournalId) -> Result<Option<Vec<(Incarnation, Extent)>>, JournalError> {
     let io = |source| JournalError::Io { journal: disk.describe(), doing: format!("read {BASE_LOST}"), source };
     match restore::read(disk, journal, BASE_LOST) {
-        Ok(map) => Ok(map.extents),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(map) => Ok(Some(map.extents)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Vec::new())),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(io(error)),
     }
 }

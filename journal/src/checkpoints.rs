@@ -24,8 +24,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 const SUFFIX: &str = ".state";
 /// A checkpoint is due after one segment in so many that there are,
 const ONE_IN: u64 = 64;
-/// but after so many at the latest: they are what a restart has to read.
-const SEGMENTS_MAX: u64 = 16;
+/// but after so many at the latest: they are what a restart has to read, and what comes free at once.
+const SEGMENTS_MAX: u64 = 2;
 
 /// The name of a checkpoint's file in the journal's directory.
 pub(crate) fn file_of(segment: SegmentNumber) -> String {
@@ -103,7 +103,9 @@ pub(crate) fn start(
     }
     // Where the one in front of the oldest segment is lost, those behind it are all there is.
     if from == From::Oldest && (in_front.is_some() || first_segment == SegmentNumber::FIRST) {
+        // What is replayed stands in the next one's piece: none of these may stand in front of it.
         chain.clear();
+        known.retain(|(segment, _)| *segment == first_segment);
     }
     let base = chain.last().or(in_front.as_ref()).map(|checkpoint| (checkpoint.segment, checkpoint.mark));
     let state = match (chain.last().or(in_front.as_ref()), first_segment == SegmentNumber::FIRST) {
@@ -118,6 +120,16 @@ pub(crate) fn start(
     let state = state.ok_or_else(|| JournalError::StateLost { journal: disk.describe() })?;
     let (segment, mark) = base.unwrap_or((SegmentNumber::FIRST, TailMark::START));
     Ok(Start { segment, mark, state, known, unreadable })
+}
+
+/// Removes the files of checkpoints that are not among those that follow one another: for the one writer.
+pub(crate) fn remove_others(disk: &dyn Disk, known: &[(SegmentNumber, Position)]) -> Result<(), JournalError> {
+    for segment in listed(disk)?.into_iter().filter(|segment| !known.iter().any(|(of, _)| of == segment)) {
+        let name = file_of(segment);
+        let failed = |source| JournalError::Io { journal: disk.describe(), doing: format!("remove {name}"), source };
+        disk.remove(&name).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// The segments in front of which there are checkpoints, ascending.

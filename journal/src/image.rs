@@ -20,6 +20,7 @@ use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::position::Position;
 use std::collections::btree_map::Entry;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// An image. Pins its position while it lives. Cheap to make and to clone; many threads may read at once.
@@ -236,7 +237,12 @@ impl Image {
             Err(error) => {
                 part.fill(0);
                 let place = chunk.place.to_string();
-                let cause = Cause::Unreadable { position: piece.position, place, error: error.to_string() };
+                let position = piece.position;
+                let cause = match error.kind() {
+                    // It can be read, and is not what was written.
+                    ErrorKind::InvalidData => Cause::Checksum { position, place },
+                    _ => Cause::Unreadable { position, place, error: error.to_string() },
+                };
                 refused.add(piece.extent, cause);
                 let damage = Damage {
                     place: chunk.area_at(),

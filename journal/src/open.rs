@@ -13,7 +13,7 @@ use crate::footer;
 use crate::index::{RunIndex, Shelf, normalise};
 use crate::mark::TailMark;
 use crate::notes::Notes;
-use crate::place::{Place, RESTORE, SEGMENTS, STATE, SegmentNumber, UNFINISHED};
+use crate::place::{BASE_LOST, Place, RESTORE, SEGMENTS, STATE, SegmentNumber, UNFINISHED};
 use crate::recovery::{self, Damage, DamageKind, Decision, Seen, Verdict, Witness};
 use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
 use crate::segment::FIRST_CHUNK_AT;
@@ -92,7 +92,11 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
         (start, scan) = read(From::Oldest)?;
     }
     let Start { segment, mark, mut state, known, unreadable } = start;
-    state.keep(superblock.retained, base_lost::load(disk, superblock.journal)?);
+    let lacking = base_lost::load(disk, superblock.journal)?;
+    let lacking_known = lacking.is_some();
+    let all = || state.members.all().filter_map(|m| Extent::whole(m.size).map(|e| (m.incarnation, e))).collect();
+    let lacking = lacking.unwrap_or_else(all);
+    state.keep(superblock.retained, lacking);
     let marks = scan.marks(superblock);
     let committed = recovery::committed(&scan.seen(), &marks);
     for sighting in &mut scan.sightings {
@@ -113,7 +117,14 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
     for damage in damage(disk, &scan, &decision) {
         state.note_damage(damage);
     }
-    let alarms = alarms(disk, &scan, &decision);
+    let mut alarms = alarms(disk, &scan, &decision);
+    if !lacking_known {
+        alarms.push(format!(
+            "journal {}: the file {BASE_LOST}, which says what the replicas lack, is damaged: whatever was not written since is \
+             refused; undisk group resync --full reads it again from the volumes",
+            disk.describe()
+        ));
+    }
     let in_front = in_front.unwrap_or_default();
     let in_front = in_front.range(..segment).fold((0, 0), |(count, bytes), (_, of_one)| (count + 1, bytes + of_one));
     Ok(Found { slots, checkpoints: known, unreadable, in_front, scan, decision, state, alarms })

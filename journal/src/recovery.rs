@@ -157,7 +157,8 @@ pub(crate) fn decide(from: &TailMark, seen: &[Seen], marks: &[TailMark]) -> Deci
             break;
         }
     }
-    let epoch = seen.iter().map(|s| s.header.epoch).chain(marks.iter().map(|m| m.epoch)).max();
+    let epochs = seen.iter().map(|s| s.header.epoch).chain(marks.iter().map(|m| m.epoch));
+    let epoch = epochs.chain([from.epoch]).max();
     // Labels never step back, whatever was dropped; before the first chunk there is the time of creation.
     let label = marks.iter().map(|m| m.label).max();
     let burnt =

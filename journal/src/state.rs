@@ -303,7 +303,11 @@ impl State {
                 Home::Record(_) => resolved.position,
                 Home::Base => member.join,
             };
-            let home = if resolved.position <= distributed { Home::Base } else { resolved.home };
+            // Where the index still knows that it is zeros or a hole, it knows better than the replica which.
+            let home = match resolved.home {
+                Home::Record(Content::Data) if resolved.position <= distributed => Home::Base,
+                home => home,
+            };
             let source = match (newest_lost, home) {
                 (Some((first, last)), _) if last > written => Source::Lost { first, last },
                 (_, Home::Record(Content::Data)) => self.log(resolved.position),

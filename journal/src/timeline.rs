@@ -296,6 +296,12 @@ impl Timeline {
         self.horizon
     }
 
+    /// The last point that is not behind a position; `None` when there is none.
+    pub(crate) fn last_point(&self, position: Position) -> Option<Position> {
+        let oldest = self.window().ok()?.oldest.position;
+        if position < oldest { None } else { self.at_or_before(position, oldest).ok() }
+    }
+
     fn was_joined(&self, position: Position) -> bool {
         self.first_joined.is_some_and(|first| first <= position)
     }
@@ -314,7 +320,8 @@ impl Timeline {
         self.flushes.retain(|at| at.position >= position);
         self.punches.retain(|at| at.position >= position);
         self.marks.retain(|(at, _)| *at >= position);
-        self.barriers.forget(position);
+        // The last record in front of it may be a bookmark's, or the horizon.
+        self.barriers.forget(position.previous().unwrap_or(position));
         self.labels.forget_chunks(position);
         let (first, horizon, sound) = (self.first_joined, self.horizon.position, self.sound);
         let bookmarks: BTreeSet<Position> = self.bookmarks.values().map(|(at, _)| *at).collect();

@@ -172,3 +172,121 @@ fn the_journal_goes_on_behind_a_checkpoint_as_if_it_had_read_everything() {
         group = again;
     }
 }
+
+/// Opens what a killed process left, and goes on in the same session.
+fn go_on(group: Group, disk: SimDisk) -> Group {
+    let Group { volumes, reference, laying, session, splitter, tokens, journal, .. } = group;
+    drop(journal);
+    let (mut again, _) = Group::open(disk, volumes).expect("open");
+    (again.reference, again.session, again.splitter) = (reference, session, splitter);
+    (again.tokens, again.laying) = (tokens, laying);
+    again.catch_up();
+    let (laid, released) = (again.laying.next(), record::position::StreamSeq::FIRST);
+    let same = record::conversation::Continuation::Same { session, laid, released };
+    again.open_session(&same);
+    again
+}
+
+fn fill(group: &mut Group, times: u64) {
+    for n in 0..times {
+        group.write(group.volumes[0].number, extent(n % 50, 1400));
+        assert!(group.send());
+    }
+}
+
+#[test]
+fn a_restart_that_had_to_read_everything_is_no_trouble_for_the_next_one() {
+    let group = long();
+    let disk = group.disk.killed();
+    disk.lose("segments/00000003.seg");
+    let mut group = go_on(group, disk);
+    // Everything is written again, so that what is lost does not matter from here on.
+    group.write(group.volumes[0].number, extent(0, 1500));
+    group.write(group.volumes[1].number, extent(0, 40));
+    assert!(group.send());
+    let sound = group.head();
+    fill(&mut group, 40);
+    let disk = group.disk.killed();
+    let mut group = go_on(group, disk);
+    fill(&mut group, 3);
+    assert!(group.check_all(sound) > 40);
+    let disk = group.disk.killed();
+    assert!(go_on(group, disk).check_all(sound) > 40);
+}
+
+#[test]
+fn segments_are_given_back_though_checkpoints_between_are_lost() {
+    let group = long();
+    let disk = group.disk.killed();
+    for name in states(&disk).iter().skip(1) {
+        disk.lose(name);
+    }
+    let mut group = go_on(group, disk);
+    fill(&mut group, 30);
+    for bookmark in group.journal.reader().bookmarks() {
+        group.journal.remove_bookmark(&bookmark.name, group.laying.label()).expect("remove");
+    }
+    group.catch_up();
+    group.journal.forget(at(group.head().get() - 10)).expect("forget");
+    while group.journal.distribute(1 << 20).expect("distribute").more {}
+    assert!(group.journal.reclaim().expect("reclaim").segments > 20);
+    let oldest = group.journal.resolve(&Point::Oldest, false).expect("a window");
+    group.check_all(oldest);
+}
+
+#[test]
+fn there_is_always_a_point_whatever_is_forgotten() {
+    let mut group = Group::new(&[40]);
+    group.write(group.volumes[0].number, extent(0, 9));
+    assert!(group.send());
+    let sound = group.head();
+    group.journal.lose(group.session).expect("lose");
+    group.catch_up();
+    for _ in 0..3 {
+        group.journal.commit_idle().expect("commit");
+        group.catch_up();
+    }
+    group.journal.forget(group.head()).expect("forget");
+    assert_eq!(group.journal.space().horizon.position, sound);
+    assert_eq!(group.journal.resolve(&Point::Latest, false).ok(), Some(sound));
+    group.check(sound);
+}
+
+#[test]
+fn what_the_replicas_lack_is_refused_and_everything_is_when_nobody_knows_what_that_is() {
+    let mut group = long();
+    for bookmark in group.journal.reader().bookmarks() {
+        group.journal.remove_bookmark(&bookmark.name, group.laying.label()).expect("remove");
+    }
+    group.catch_up();
+    // Content that is needed, and rotten when it is to be brought over.
+    let small = group.volumes[1].number;
+    group.write(small, extent(0, 8));
+    fill(&mut group, 6);
+    let written = group.reference.bytes(small, group.head());
+    let mut rotten = 0;
+    for name in group.disk.names().iter().filter(|name| name.ends_with(".seg")) {
+        if let Some(at) = group.disk.content(name).windows(512).position(|bytes| bytes == &written[..512]) {
+            group.disk.flip(name, at, 1);
+            rotten += 1;
+        }
+    }
+    assert_eq!(rotten, 1, "it was written once");
+    group.journal.forget(group.head()).expect("forget");
+    while group.journal.distribute(1 << 20).expect("distribute").more {}
+    let read = |group: &Group| {
+        let image = group.journal.reader().live_image();
+        let mut bytes = vec![0; 40 * 512];
+        image.read(small, extent(0, 40), &mut bytes).map_err(|failure| failure.damaged)
+    };
+    let damaged = read(&group).expect_err("refused");
+    assert_eq!(damaged, [extent(0, 8)], "its block, and nothing else");
+    let disk = group.disk.killed();
+    assert!(disk.names().contains(&"base-lost".to_string()), "{:?}", disk.names());
+    let group = go_on(group, disk);
+    assert_eq!(read(&group).expect_err("refused after a restart, too"), damaged);
+    let disk = group.disk.killed();
+    disk.flip("base-lost", 60, 1);
+    let group = go_on(group, disk);
+    assert!(read(&group).is_err(), "nobody knows what is right");
+}

@@ -151,14 +151,18 @@ impl RunIndex {
         self.adopted.drain(..count.min(self.adopted.len()));
     }
 
-    /// Takes back what a checkpoint knows, in order.
-    pub(crate) fn restore(&mut self, runs: Vec<(RunId, Option<Span>)>) {
+    /// Takes back what a checkpoint knows, in order; `false` when it is none that runs can be in.
+    pub(crate) fn restore(&mut self, runs: Vec<(RunId, Option<Span>)>) -> bool {
         for (id, span) in runs {
+            if id.last < id.first || self.catalog.last_of(id.level).is_some_and(|last| id.first <= last) {
+                return false;
+            }
             // One whose file is not there is made again when it is asked for.
             let home = if self.has(id) { Home::File } else { Home::Damaged };
             self.adopt(Run::new(id, span, home));
         }
         self.adopted.clear();
+        true
     }
 
     /// Runs that end before this position are not there any more.

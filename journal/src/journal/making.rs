@@ -3,7 +3,7 @@
 //! Owns the order of the steps: what must be durable before the next begins, and before anybody is answered.
 
 use super::{Journal, Restore, bare};
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{self, Checkpoints};
 use crate::device::{Disk, RealDisk};
 use crate::error::JournalError;
 use crate::lock::{lock, read};
@@ -143,6 +143,7 @@ impl Journal {
         let mut found = open::find(&disk, true)?;
         open::remove_unfinished(disk.as_ref())?;
         open::remove_given_back(disk.as_ref(), &found.slots.current)?;
+        checkpoints::remove_others(disk.as_ref(), &found.checkpoints)?;
         if !bug(Bug::RecoveryUnsynced) {
             open::sync_kept(disk.as_ref(), &found.scan)?;
         }

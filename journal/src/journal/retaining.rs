@@ -152,11 +152,18 @@ impl Journal {
 
     // ---- forgetting
 
-    /// Positions before `horizon` are no points any more, but for bookmarks and what open images show. Durable when it
-    /// returns. Never moves back, and never behind the newest position.
+    /// Positions before `horizon` are no points any more, but for bookmarks and what open images show. Where it is none
+    /// itself - in a gap, between barriers - the last point in front of it stays, so that there always is one (ENGINE 5).
+    /// Durable when it returns. Never moves back.
     pub fn forget(&self, horizon: Position) -> Result<(), JournalError> {
         let core = &self.reader.core;
-        let horizon = core.at(horizon.min(read(&core.state).timeline.head().position));
+        let point = {
+            let state = read(&core.state);
+            state.timeline.last_point(horizon.min(state.timeline.head().position))
+        };
+        // Where nothing in front of it can be chosen, there is nothing that could be the oldest point.
+        let Some(point) = point else { return Ok(()) };
+        let horizon = core.at(point);
         let mut tail = lock(&self.tail);
         let retained = *tail.retained();
         if horizon.position <= retained.horizon.position {
@@ -225,11 +232,12 @@ impl Journal {
             let furthest = SegmentNumber::new(retained.first_segment.get().saturating_add(MOVE_SEGMENTS));
             // The newest one stays: what is in front of the oldest segment is known twice then.
             let behind = checkpoints.split_last().map_or(&[][..], |(_, others)| others);
-            let gained = behind.iter().rev().find(|(segment, first)| {
-                *segment > retained.first_segment
-                    && *segment <= furthest
-                    && first.previous().is_some_and(|l| l <= ancestor)
-            });
+            let passed = |(segment, first): &&(SegmentNumber, Position)| {
+                *segment > retained.first_segment && first.previous().is_some_and(|last| last <= ancestor)
+            };
+            // Where none is that near, the nearest.
+            let near = behind.iter().rev().filter(passed).find(|(segment, _)| *segment <= furthest);
+            let gained = near.or_else(|| behind.iter().find(passed));
             // A move that was begun ends first, whatever came since.
             let pending = (retained.target > retained.distributed).then_some(retained.target);
             let Some(stays) = gained.copied() else { return Ok(Ok(held)) };
@@ -313,6 +321,9 @@ impl Journal {
         tail.writable()?;
         let first = tail.retained().first_segment;
         let failed = |source: io::Error| core.io("give segments back", source);
+        // Both superblocks name what stays before anything goes (ENGINE 25).
+        let retained = *tail.retained();
+        tail.retain(retained)?;
         core.files.forget_before(first);
         let names = disk.list(SEGMENTS).map_err(failed)?;
         let mut reclaimed = Reclaimed::default();

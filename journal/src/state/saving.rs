@@ -79,7 +79,10 @@ impl State {
                 .filter(|chunk| chunk.place.segment >= first)
                 .for_each(|chunk| chunks.push_kept(chunk));
             starts.extend(piece.starts.into_iter().filter(|start| start.position >= first_position));
-            index.restore(piece.runs.into_iter().filter(|(id, _)| id.last >= first_position).collect());
+            let runs = piece.runs.into_iter().filter(|(id, _)| id.last >= first_position).collect();
+            if !index.restore(runs) {
+                return None;
+            }
         }
         let used_bytes = chunks.behind(Position::ORIGIN).iter().map(Kept::disk_bytes).sum();
         let payload_bytes = chunks.behind(Position::ORIGIN).iter().map(|chunk| u64::from(chunk.payload_bytes)).sum();
