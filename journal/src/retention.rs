@@ -169,9 +169,11 @@ impl Retention {
     /// Points that are not after this label are older than the window. Age begins with the newest record, and the wall
     /// clock is followed at twice the speed of time at most; one that is set back is waited for. So no clock that leaps
     /// takes history along, not even over a restart.
-    pub fn cutoff(&mut self, elapsed_ns: u64, wall: Label, head: Label) -> Label {
+    pub fn cutoff(&mut self, elapsed_ns: u64, wall: Label, head: Label, oldest: Label) -> Label {
         let believed = match self.believed {
-            None if head == Label::default() => wall,
+            // A head that is ahead of the clock was laid by a clock that leapt; then nothing says how old the others are
+            // but the clock, if that is not behind the oldest point.
+            None if head == Label::default() || (oldest <= wall && wall < head) => wall,
             None => head,
             Some((label, at)) => {
                 let most = label.nanos().saturating_add(elapsed_ns.saturating_sub(at).saturating_mul(2));
@@ -296,7 +298,7 @@ pub fn total(space: &Space) -> u64 {
 
 /// Bytes by which it grows at once.
 pub fn segment_bytes(space: &Space) -> u64 {
-    space.segments.iter().map(|segment| segment.bytes).max().unwrap_or(0)
+    space.segments.iter().map(|segment| segment.bytes).fold(space.segment_bytes, u64::max)
 }
 
 /// What would be given up on request.

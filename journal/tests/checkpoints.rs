@@ -117,7 +117,14 @@ fn any_one_checkpoint_may_be_lost_when_what_is_in_front_of_it_is_gone() {
     // The one in front of the oldest segment, and a segment behind it: what is left is right or refused.
     let both = group.disk.killed();
     both.flip(&all[0], 500, 4);
-    both.lose(group.disk.names().iter().find(|name| name.ends_with(".seg")).expect("a segment"));
+    both.lose(
+        group
+            .disk
+            .names()
+            .iter()
+            .find(|name| name.starts_with("segments/") && !name.contains("new"))
+            .expect("a segment"),
+    );
     assert!(Group::open(both, group.volumes.clone()).is_ok());
     let none = group.disk.killed();
     for name in &all {
@@ -265,7 +272,7 @@ fn what_the_replicas_lack_is_refused_and_everything_is_when_nobody_knows_what_th
     fill(&mut group, 6);
     let written = group.reference.bytes(small, group.head());
     let mut rotten = 0;
-    for name in group.disk.names().iter().filter(|name| name.ends_with(".seg")) {
+    for name in group.disk.names().iter().filter(|name| name.starts_with("segments/") && !name.contains("new")) {
         if let Some(at) = group.disk.content(name).windows(512).position(|bytes| bytes == &written[..512]) {
             group.disk.flip(name, at, 1);
             rotten += 1;

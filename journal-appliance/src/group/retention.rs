@@ -14,8 +14,8 @@ use std::sync::PoisonError;
 use control::events::{EventKind, News as Told};
 use control::size::Size;
 use control::time::span;
-use journal::HeldBack;
 use journal::retention::{Closed, Decision, Forecast, News, Retention, Room, View, WhenFull, segment_bytes};
+use journal::{HeldBack, TimelineView};
 use record::position::{Label, Position};
 
 use super::Group;
@@ -71,9 +71,21 @@ impl Retaining {
     pub(super) fn closed(&self) -> Option<&str> {
         self.closed.as_deref()
     }
+
+    /// Whether a journal without room gives points up rather than stop.
+    fn shrinks(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|(retention, _)| retention.limits().full == WhenFull::Shrink)
+    }
 }
 
 impl Group {
+    /// Whether chunks are to be taken although there is no room for them by the policy: a first synchronisation or a
+    /// resynchronisation ends only if they are, and nothing that is given up before would make room.
+    pub(super) fn takes_anyway(&self) -> bool {
+        let joining = || self.journal.members().iter().any(|m| m.joined.is_none() && m.left.is_none());
+        self.retaining.shrinks() && (self.journal.has_open_gap() || joining())
+    }
+
     /// From now on so much is kept.
     pub fn keep(&mut self, keep: Keep) {
         match &mut self.retaining.keeping {
@@ -90,11 +102,14 @@ impl Group {
             return;
         }
         self.retaining.looked = Some(now);
-        let (space, head) = (self.journal.space(), self.journal.timeline().head);
-        let mut aged = self.aged(head.label);
+        // First: what is free already must not be missed.
+        self.reclaim();
+        let (space, timeline) = (self.journal.space(), self.journal.timeline());
+        let head = timeline.head;
+        let mut aged = self.aged(&timeline);
         let Some((mut retention, folder)) = self.retaining.keeping.take() else { return };
         let elapsed_ns = now.saturating_mul(1_000_000);
-        let mut pins = self.pins();
+        let mut pins = self.floors(space.horizon.position);
         // What a rollback goes back to must not go meanwhile, be it ever so old.
         if let Some(target) = self.rollback_target() {
             aged = aged.min(target);
@@ -117,16 +132,16 @@ impl Group {
         }
         self.retaining.keeping = Some((retention, folder));
         self.carry_out(&decision, space.distributed);
-        self.reclaim();
         let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by() };
         *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
     /// The position that is as old as the window; `ORIGIN` where nothing is given up.
-    fn aged(&mut self, head: Label) -> Position {
+    fn aged(&mut self, timeline: &TimelineView) -> Position {
+        let oldest = timeline.window.map_or(Label::default(), |window| window.oldest.label);
         let (elapsed_ns, wall) = (self.now().saturating_mul(1_000_000), self.label());
         let Some((retention, _)) = &mut self.retaining.keeping else { return Position::ORIGIN };
-        self.journal.position_at(retention.cutoff(elapsed_ns, wall, head))
+        self.journal.position_at(retention.cutoff(elapsed_ns, wall, timeline.head.label, oldest))
     }
 
     fn carry_out(&mut self, decision: &Decision, distributed: Position) {
@@ -262,8 +277,8 @@ fn why_closed(why: Closed, limit: Option<u64>) -> String {
     let cause = match why {
         Closed::Limit { bytes } => format!("it has {}, and journal-limit is {limit}", Size(bytes)),
         Closed::Pinned { bytes } => format!(
-            "it has {}, journal-limit is {limit}, and giving up more points would free nothing: bookmarks, open images and \
-             the newest two segments stay",
+            "it has {}, journal-limit is {limit}, and giving up more points would free nothing: bookmarks, open images, what \
+             a rollback left and the newest two segments stay",
             Size(bytes)
         ),
     };

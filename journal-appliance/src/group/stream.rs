@@ -282,10 +282,11 @@ impl Group {
     }
 
     fn append(&mut self, splitter: SplitterId, session: Session, chunks: &[ChunkAt]) -> Input {
+        let closed = self.retaining.closed().is_some() && !self.takes_anyway();
         let Some(outbox) = self.sides.get_mut(splitter).and_then(|side| side.outbox.as_mut()) else {
             return Input::NotAppended(Setback::Broken("the outbox is not mapped any more".to_owned()));
         };
-        if self.retaining.closed().is_some() {
+        if closed {
             return Input::NotAppended(Setback::Full);
         }
         let outcome = match outbox.chunks(chunks.iter().map(|c| c.place)) {

@@ -192,6 +192,7 @@ impl Groups {
         let (incarnation, name) = (member.incarnation, member.name.clone());
         let listed = entry.members.iter().find(|m| m.incarnation == incarnation).cloned();
         if undo && members.len() == 1 && listed.as_ref().is_some_and(|m| m.made_group) {
+            held.nothing_held(&format!("remove group {}", entry.name))?;
             self.unmake(&held)?;
             return Ok((Outcome::Changed, format!("group {} is gone again", entry.name)));
         }

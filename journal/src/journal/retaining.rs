@@ -49,6 +49,8 @@ pub struct SegmentUse {
 /// What a journal's files hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Space {
+    /// Bytes of an ordinary segment.
+    pub segment_bytes: u64,
     /// Positions before it are no points any more, but for bookmarks; the origin: nothing was ever forgotten.
     pub horizon: At,
     /// What is not behind this position is in the replicas.
@@ -142,7 +144,19 @@ impl Journal {
             })
             .collect();
         let other_bytes = disk_bytes.saturating_sub(segments.iter().map(|segment| segment.bytes).sum());
-        Space { horizon, distributed, segments, other_bytes }
+        Space { segment_bytes: ordinary, horizon, distributed, segments, other_bytes }
+    }
+
+    /// What each of these positions has in common with the live line, and the targets of rollbacks of which what they left
+    /// can be chosen when `horizon` is the oldest point: behind the oldest of these nothing comes free.
+    pub fn floors(&self, pins: &[Position], horizon: Position) -> Vec<Position> {
+        let state = read(&self.reader.core.state);
+        let rollbacks = state.timeline.rollbacks();
+        let path = |at| Path::of(rollbacks, Position::ORIGIN, at);
+        let live = path(state.timeline.head().position);
+        let common = |pin: &Position| live.newest_common(&path(*pin)).unwrap_or(Position::ORIGIN);
+        let left = rollbacks.iter().filter(|rollback| rollback.at > horizon).map(|rollback| rollback.target);
+        pins.iter().map(common).chain(left).collect()
     }
 
     /// The last position whose label is not after this one; the origin when there is none.

@@ -62,7 +62,13 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
         let limit = EACH * (6 + rng.below(30));
         let limits = Limits { window_ns: (20 + rng.below(400)) * SECOND, bytes: Some(limit), full: WhenFull::Shrink };
         let mut retention = Retention::new(limits);
-        let space = Space { horizon: at(0), distributed: Position::ORIGIN, segments: Vec::new(), other_bytes: 0 };
+        let space = Space {
+            segment_bytes: 0,
+            horizon: at(0),
+            distributed: Position::ORIGIN,
+            segments: Vec::new(),
+            other_bytes: 0,
+        };
         let mut world = World { space, head: 0, now: 1_000, appended: 0, pins: Vec::new() };
         let (mut rate, mut stage, mut open) = (1, Stage::Whole, true);
         for _ in 0..600 {
@@ -80,7 +86,12 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
                 world.write(rate);
             }
             let head = world.space.segments.last().map_or(at(0), |segment| segment.last);
-            let cutoff = retention.cutoff(world.now * SECOND, Label::from_nanos(world.now * SECOND), head.label);
+            let cutoff = retention.cutoff(
+                world.now * SECOND,
+                Label::from_nanos(world.now * SECOND),
+                head.label,
+                Label::default(),
+            );
             let aged = world.position_at(cutoff).max(world.space.horizon.position);
             let view = View {
                 elapsed_ns: world.now * SECOND,

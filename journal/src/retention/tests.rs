@@ -17,6 +17,7 @@ pub(super) fn at(position: u64) -> At {
 /// Segments that end at positions 10, 20, ...
 fn space(segments: u64, horizon: u64) -> Space {
     Space {
+        segment_bytes: 0,
         horizon: at(horizon),
         distributed: Position::ORIGIN,
         segments: (1..=segments).map(|n| SegmentUse { bytes: EACH, last: at(n * 10) }).collect(),
@@ -38,7 +39,7 @@ fn decide(limits: Limits, space: &Space, pins: &[u64], room: Option<Room>) -> De
     let mut retention = Retention::new(limits);
     let pins: Vec<_> = pins.iter().map(|pin| Position::new(*pin)).collect();
     let head = space.segments.last().map_or(at(0), |segment| segment.last);
-    let cutoff = retention.cutoff(0, head.label, head.label);
+    let cutoff = retention.cutoff(0, head.label, head.label, Label::default());
     let aged = (cutoff.nanos() / SECOND).min(head.position.get());
     retention.step(&View { room, ..view(space, aged, &pins) })
 }
@@ -56,20 +57,20 @@ fn what_is_older_than_the_window_goes() {
 #[test]
 fn a_moment_more_of_age_is_not_worth_a_write_until_room_is_tight() {
     let mut retention = Retention::new(limits(5000 * SECOND, None, WhenFull::Shrink));
-    retention.cutoff(0, Label::from_nanos(5004 * SECOND), Label::default());
+    retention.cutoff(0, Label::from_nanos(5004 * SECOND), Label::default(), Label::default());
     let space = space(10, 1);
     assert_eq!(retention.step(&view(&space, 4, &[])).forget, None, "three seconds of five thousand");
     let room = Some(Room { free: 0, reserve: 1 });
     let tight = retention.step(&View { room, ..view(&space, 4, &[]) });
     assert_eq!(tight.forget, Some(Position::new(10)), "nothing but a whole segment makes room");
-    retention.cutoff(10 * SECOND, Label::from_nanos(5010 * SECOND), Label::default());
+    retention.cutoff(10 * SECOND, Label::from_nanos(5010 * SECOND), Label::default(), Label::default());
     assert_eq!(retention.step(&view(&space, 10, &[])).forget, Some(Position::new(10)));
 }
 
 #[test]
 fn what_is_a_moment_too_old_goes_before_anything_goes_early() {
     let mut retention = Retention::new(limits(5000 * SECOND, None, WhenFull::Shrink));
-    retention.cutoff(0, Label::from_nanos(5011 * SECOND), Label::default());
+    retention.cutoff(0, Label::from_nanos(5011 * SECOND), Label::default(), Label::default());
     let (space, room) = (space(10, 9), Some(Room { free: 0, reserve: 1 }));
     let decision = retention.step(&View { room, ..view(&space, 11, &[]) });
     assert_eq!((decision.forget, decision.news), (Some(Position::new(11)), Vec::new()));
@@ -187,14 +188,28 @@ fn a_forecast_counts_what_pins_keep_and_says_nothing_too_early() {
 fn a_clock_that_leaps_takes_no_history_along() {
     let mut retention = Retention::new(limits(HOUR, None, WhenFull::Shrink));
     let label = |seconds: u64| Label::from_nanos(seconds * SECOND);
-    assert_eq!(retention.cutoff(0, label(10_000_000), label(7100)), label(3500), "as old as the newest record");
-    assert_eq!(retention.cutoff(SECOND, label(10_000_000), label(7100)), label(3502), "twice the time that passed");
-    assert_eq!(retention.cutoff(2 * SECOND, label(5), label(7100)), label(3502), "never back");
-    assert_eq!(retention.cutoff(9 * SECOND, label(7105), label(7105)), label(3505), "and it is caught up with");
+    assert_eq!(
+        retention.cutoff(0, label(10_000_000), label(7100), Label::default()),
+        label(3500),
+        "as old as the newest record"
+    );
+    assert_eq!(
+        retention.cutoff(SECOND, label(10_000_000), label(7100), Label::default()),
+        label(3502),
+        "twice the time that passed"
+    );
+    assert_eq!(retention.cutoff(2 * SECOND, label(5), label(7100), Label::default()), label(3502), "never back");
+    assert_eq!(
+        retention.cutoff(9 * SECOND, label(7105), label(7105), Label::default()),
+        label(3505),
+        "and it is caught up with"
+    );
     let mut early = Retention::new(limits(HOUR, None, WhenFull::Shrink));
-    assert_eq!(early.cutoff(0, label(0), label(7100)), label(3500), "a clock that was never set");
+    assert_eq!(early.cutoff(0, label(0), label(7100), label(100)), label(3500), "a clock that was never set");
     let mut empty = Retention::new(limits(HOUR, None, WhenFull::Shrink));
-    assert_eq!(empty.cutoff(0, label(7200), Label::default()), label(3600));
+    let mut leapt = Retention::new(limits(HOUR, None, WhenFull::Shrink));
+    assert_eq!(leapt.cutoff(0, label(8000), label(10_000_000), label(7000)), label(4400), "the head's clock had leapt");
+    assert_eq!(empty.cutoff(0, label(7200), Label::default(), Label::default()), label(3600));
 }
 
 #[test]
@@ -220,7 +235,7 @@ fn any_space(rng: &mut Rng) -> Space {
         })
         .collect();
     let horizon = at(rng.below(position + 1));
-    Space { horizon, distributed: Position::ORIGIN, segments, other_bytes: rng.below(100) }
+    Space { segment_bytes: 0, horizon, distributed: Position::ORIGIN, segments, other_bytes: rng.below(100) }
 }
 
 #[test]
@@ -235,7 +250,7 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let room = (rng.below(2) == 0).then(|| Room { free: rng.below(300), reserve: rng.below(600) });
         let limits = limits((1 + rng.below(200)) * SECOND, limit, full);
         let mut retention = Retention::new(limits);
-        let cutoff = retention.cutoff(0, head.label, head.label);
+        let cutoff = retention.cutoff(0, head.label, head.label, Label::default());
         let aged = Position::new(cutoff.nanos() / SECOND);
         let view = View { head, aged, room, ..view(&space, 0, &pins) };
         let decision = retention.step(&view);

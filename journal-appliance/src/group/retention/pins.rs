@@ -54,6 +54,16 @@ impl Group {
         pins
     }
 
+    /// Positions behind which nothing comes free when `horizon` is the oldest point: of each pin what it has in common with
+    /// the live line, and of each rollback its target, as long as what it left can be chosen; the JOIN of a volume that has
+    /// not joined yet.
+    pub(super) fn floors(&self, horizon: Position) -> Vec<Position> {
+        let mut floors = self.journal.floors(&self.pins(), horizon);
+        let joining = self.journal.members().into_iter().filter(|m| m.joined.is_none() && m.left.is_none());
+        floors.extend(joining.filter_map(|member| member.join.previous()));
+        floors
+    }
+
     /// Whether this position can be gone back to: it is in the window, or something keeps it.
     pub(in crate::group) fn is_kept(&self, position: Position) -> bool {
         position >= self.journal.space().horizon.position || self.pins().contains(&position)

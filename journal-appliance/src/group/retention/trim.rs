@@ -34,15 +34,17 @@ impl Group {
             )));
         }
         let (space, timeline) = (self.journal.space(), self.journal.timeline());
-        let pins = self.pins();
         let plan = match &order.to {
             TrimTo::Before { point } => {
                 let to = resolve(&self.journal, &doing, &point.clone().into(), true)?;
                 self.nothing_held_before(&doing, to, &order.holds)?;
-                retention::trim_before(&space, &pins, to)
+                retention::trim_before(&space, &self.floors(to), to)
             }
-            TrimTo::Size { bytes } => retention::trim_to_size(&space, &pins, *bytes),
-            TrimTo::Window => retention::trim_before(&space, &pins, self.aged(timeline.head.label)),
+            TrimTo::Size { bytes } => retention::trim_to_size(&space, &self.floors(space.horizon.position), *bytes),
+            TrimTo::Window => {
+                let to = self.aged(&timeline);
+                retention::trim_before(&space, &self.floors(to), to)
+            }
         };
         let oldest = timeline.window.map_or(space.horizon, |window| window.oldest);
         let at = space.segments.iter().map(|segment| segment.last).find(|last| last.position == plan.to);
