@@ -147,7 +147,9 @@ impl Group {
     fn carry_out(&mut self, decision: &Decision, distributed: Position) {
         if let Some(to) = decision.forget {
             match self.journal.forget(to) {
-                Ok(()) => tracing::info!(group = self.name, oldest = %to, "older points were given up"),
+                Ok(true) => tracing::info!(group = self.name, oldest = %to, "older points were given up"),
+                // What there is left is all there is.
+                Ok(false) => {}
                 Err(error) => self.journal_failed(&error),
             }
         }

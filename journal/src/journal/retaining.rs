@@ -168,24 +168,24 @@ impl Journal {
 
     /// Positions before `horizon` are no points any more, but for bookmarks and what open images show. Where it is none
     /// itself - in a gap, between barriers - the last point in front of it stays, so that there always is one (ENGINE 5).
-    /// Durable when it returns. Never moves back.
-    pub fn forget(&self, horizon: Position) -> Result<(), JournalError> {
+    /// Durable when it returns. Never moves back; answers with whether it moved.
+    pub fn forget(&self, horizon: Position) -> Result<bool, JournalError> {
         let core = &self.reader.core;
         let point = {
             let state = read(&core.state);
             state.timeline.last_point(horizon.min(state.timeline.head().position))
         };
         // Where nothing in front of it can be chosen, there is nothing that could be the oldest point.
-        let Some(point) = point else { return Ok(()) };
+        let Some(point) = point else { return Ok(false) };
         let horizon = core.at(point);
         let mut tail = lock(&self.tail);
         let retained = *tail.retained();
         if horizon.position <= retained.horizon.position {
-            return Ok(());
+            return Ok(false);
         }
         tail.retain(Retained { horizon, ..retained })?;
         write(&core.state).set_horizon(horizon);
-        Ok(())
+        Ok(true)
     }
 
     /// Brings the replicas nearer to the oldest point by at most about so many bytes; what no point needs any more is
