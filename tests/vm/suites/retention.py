@@ -18,12 +18,12 @@ from undisk_suite import Suite, need, poll, same  # noqa: E402
 
 MIB = 1 << 20
 SIZE = 24 * MIB
-LIMIT = 256 * MIB
+LIMIT = 128 * MIB
 # Of a journal on a disk of 3 GiB.
 SEGMENT = 32 * MIB
 BACKING = "/mnt/store/v.img"
 # What is on its way out, and files that wait to be written over, are beside the limit (docs/operating/retention.md).
-BESIDE = 5 * SEGMENT
+BESIDE = 4 * SEGMENT
 
 
 class Load:
@@ -110,15 +110,15 @@ def body(suite):
         device = cli.create_volume("v", BACKING, size="24M")
         same("size", size_of(device), SIZE)
         cli.wait_protected("v")
-        cli.undisk("group", "set", "v", "journal-limit=256MiB", "journal-full=shrink")
+        cli.undisk("group", "set", "v", "journal-limit=128MiB", "journal-full=shrink")
         load = Load(device, suite.seed)
         load.over(1)
         load.moment()
         began = oldest()
 
     with suite.case("the-oldest-points-go-and-room-comes-free", fatal=True):
-        for _ in range(8):
-            for _ in range(3):
+        for _ in range(6):
+            for _ in range(2):
                 load.over(1)
                 # All of it is in the journal: on a slow machine the outbox must not be what is too small.
                 cli.wait_whole("v")
@@ -137,7 +137,7 @@ def body(suite):
         suite.note(f"{right} of {len(load.moments)} moments are left")
 
     with suite.case("killed-while-room-comes-free-nothing-else-changes", fatal=True):
-        for _ in range(3):
+        for _ in range(2):
             load.over(1)
             cli.wait_whole("v")
             load.over(1)
