@@ -18,6 +18,7 @@ use crate::members::Member;
 use crate::open::by_volume;
 use crate::path::Path;
 use crate::place::{SEGMENTS, SegmentNumber};
+use crate::restore;
 use crate::segment::FIRST_CHUNK_AT;
 use crate::state::State;
 use crate::superblock::Retained;
@@ -192,16 +193,15 @@ impl Journal {
     /// not the journal's from then on. Slow: reads and writes data. From any thread; one at a time.
     pub fn distribute(&self, bytes: u64) -> Result<Distributed, JournalError> {
         let mut moving = lock(&self.moving);
+        let to = || read(&self.reader.core.state).retained().distributed;
         let held_back_by = match self.begin_move(&mut moving)? {
             Ok(held) => held,
             Err(replica) => {
-                let to = read(&self.reader.core.state).retained().distributed;
-                return Ok(Distributed { to, more: false, held_back_by: Some(replica) });
+                return Ok(Distributed { to: to(), more: false, held_back_by: Some(replica) });
             }
         };
         let Some(going) = moving.as_mut() else {
-            let to = read(&self.reader.core.state).retained().distributed;
-            return Ok(Distributed { to, more: false, held_back_by });
+            return Ok(Distributed { to: to(), more: false, held_back_by });
         };
         let mut left = bytes;
         while let Some((volume, extent)) = going.todo.pop_front() {
@@ -212,14 +212,12 @@ impl Journal {
             if let Err(error) = going.bring(volume, now) {
                 let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
                 *moving = None;
-                let to = read(&self.reader.core.state).retained().distributed;
                 let held = HeldBack::Replica(format!("{}: {error}", name.unwrap_or_default()));
-                return Ok(Distributed { to, more: false, held_back_by: Some(held) });
+                return Ok(Distributed { to: to(), more: false, held_back_by: Some(held) });
             }
             left = left.saturating_sub(now.bytes());
             if left == 0 {
-                let to = read(&self.reader.core.state).retained().distributed;
-                return Ok(Distributed { to, more: true, held_back_by });
+                return Ok(Distributed { to: to(), more: true, held_back_by });
             }
         }
         let Some(done) = moving.take() else { return Err(JournalError::Refused("no move is under way".into())) };
@@ -302,13 +300,7 @@ impl Journal {
         let disk = core.files.disk().clone();
         let before = read(&core.state).base_lost().to_vec();
         // What was lost and was written over since is not lost any more.
-        let mut lost = Vec::new();
-        for group in by_volume(before.clone()).chunk_by(|a, b| a.0 == b.0) {
-            let volume = group[0].0;
-            let was: Vec<Extent> = group.iter().map(|(_, extent)| *extent).collect();
-            let over: Vec<Extent> = done.done.iter().filter(|(of, _)| *of == volume).map(|(_, e)| *e).collect();
-            lost.extend(crate::index::subtract(&was, &over).into_iter().map(|extent| (volume, extent)));
-        }
+        let mut lost = restore::map_of(0, to, before.clone()).without(&done.done).extents;
         lost.extend(done.lost);
         let lost = by_volume(lost);
         let stored = base_lost::store(disk.as_ref(), core.id, to, &lost, &before);
