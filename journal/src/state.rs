@@ -392,8 +392,8 @@ impl State {
     }
 
     /// All of the journal is taken in: what of the index's files is of another history goes.
-    pub(crate) fn tidy_index(&self) {
-        self.index.behind().tidy();
+    pub(crate) fn tidy_index(&mut self) {
+        self.index.behind_mut().tidy();
     }
 
     // ---- damage

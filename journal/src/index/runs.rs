@@ -128,7 +128,16 @@ impl RunIndex {
             }
         }
         // Of what was merged before a restart, nothing is merged again.
+        self.adopt_merged();
+    }
+
+    /// Takes over larger runs that are due and have their files: they were merged before a restart.
+    fn adopt_merged(&mut self) {
         while let Some(id) = self.due().filter(|id| self.has(*id)) {
+            // Otherwise it would be there twice when that merge is done.
+            if self.merging.as_ref().is_some_and(|merging| merging.merge.id() == id) {
+                self.give_up();
+            }
             self.adopt(Run::new(id, None, Home::File));
         }
     }
@@ -154,7 +163,11 @@ impl RunIndex {
     /// Takes back what a checkpoint knows, in order; `false` when it is none that runs can be in.
     pub(crate) fn restore(&mut self, runs: Vec<(RunId, Option<Span>)>) -> bool {
         for (id, span) in runs {
-            if id.last < id.first || self.catalog.last_of(id.level).is_some_and(|last| id.first <= last) {
+            // An earlier release could note a run in two checkpoints.
+            if self.catalog.newest_of(id.level).is_some_and(|run| run.id == id) {
+                continue;
+            }
+            if id.last < id.first || self.catalog.newest_of(id.level).is_some_and(|run| id.first <= run.id.last) {
                 return false;
             }
             // One whose file is not there is made again when it is asked for.
@@ -249,6 +262,7 @@ impl RunIndex {
     }
 
     fn begin_merge(&mut self) -> io::Result<()> {
+        self.adopt_merged();
         let Some((id, runs)) = self.due().zip(self.catalog.due()) else { return Ok(()) };
         let mut children: Vec<Box<dyn Cursor>> = Vec::new();
         for run in runs {
@@ -275,7 +289,8 @@ impl RunIndex {
     }
 
     /// Removes files of runs that are none of this history: for a writer that has taken in all of it.
-    pub(crate) fn tidy(&self) {
+    pub(crate) fn tidy(&mut self) {
+        self.adopt_merged();
         if let Some(shelf) = &self.shelf {
             shelf.tidy(&self.catalog.all().map(|run| run.id).collect());
         }

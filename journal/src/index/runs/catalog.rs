@@ -102,9 +102,9 @@ impl Catalog {
         self.levels[level].push(run);
     }
 
-    /// The last position of a level's newest run.
-    pub(crate) fn last_of(&self, level: u8) -> Option<Position> {
-        self.levels.get(usize::from(level)).and_then(|runs| runs.last()).map(|run| run.id.last)
+    /// A level's newest run.
+    pub(crate) fn newest_of(&self, level: u8) -> Option<&Arc<Run>> {
+        self.levels.get(usize::from(level)).and_then(|runs| runs.last())
     }
 
     /// Runs that end before this position answer for nothing that is asked any more; answers with them.

@@ -28,8 +28,8 @@ pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
     journal: JournalId,
     writes: bool,
-    /// The runs that there were at open.
-    found: HashSet<RunId>,
+    /// The runs that there were at open, and are.
+    found: Mutex<HashSet<RunId>>,
     open: Mutex<Lately<RunId, Arc<RunFile>, OPEN_MAX>>,
     /// Runs that are in memory and to be written.
     unsaved: Mutex<Vec<Arc<Run>>>,
@@ -61,6 +61,7 @@ impl Shelf {
     /// The runs of a journal. `writes`: for its one writer.
     pub(crate) fn new(disk: Arc<dyn Disk>, journal: JournalId, writes: bool) -> Self {
         let found = disk.list(RUNS).unwrap_or_default().iter().filter_map(|name| id_of(name)).collect();
+        let found = Mutex::new(found);
         Self { disk, journal, writes, found, open: Mutex::default(), unsaved: Mutex::default() }
     }
 
@@ -69,9 +70,9 @@ impl Shelf {
         self.writes
     }
 
-    /// Whether a file of this run was there at open.
+    /// Whether a file of this run was there at open, and was not removed since as none of this history.
     pub(crate) fn has(&self, id: RunId) -> bool {
-        self.found.contains(&id)
+        lock(&self.found).contains(&id)
     }
 
     /// A run is to be written when there is time.
@@ -177,6 +178,7 @@ impl Shelf {
                 let _ = self.disk.remove(&format!("{RUNS}/{name}"));
             }
         }
+        lock(&self.found).retain(|id| used.contains(id));
     }
 
     /// Makes a run of the lowest level again, from the descriptions in its segment.

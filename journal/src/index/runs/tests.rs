@@ -175,8 +175,48 @@ fn runs_answer_what_all_versions_answer_in_files_and_opened_again() {
         }
         let mut again = HeadedIndex::of(shelf(folder, true));
         put(&mut again, &chunks, None);
-        again.behind().tidy();
+        again.behind_mut().tidy();
         assert_eq!(files(folder), before, "what is of no use is gone, and nothing was made twice");
+    }
+}
+
+#[test]
+fn a_run_that_was_merged_before_a_restart_is_there_once_and_not_merged_again() {
+    let mut rng = Rng::new(9);
+    let all = chunks(&mut rng, 300);
+    let temporary = TempDir::new().expect("a folder");
+    let folder = temporary.path();
+    put(&mut HeadedIndex::of(shelf(folder, true)), &all, None);
+    assert!(files(folder).iter().any(|name| name.starts_with("01-")));
+    // A checkpoint knows the runs of the lowest level, and was written before they were merged.
+    let mut first = HeadedIndex::of(shelf(folder, false));
+    put(&mut first, &all, None);
+    let lowest = first.behind().catalog.all().filter(|run| run.id.level == 0);
+    let known: Vec<(RunId, Option<Span>)> = lowest.map(|run| (run.id, run.span)).collect();
+    for tidy in [false, true] {
+        let mut again = shelf(folder, true);
+        assert!(again.restore(known.clone()));
+        if tidy {
+            again.tidy();
+        }
+        let mut next = known.last().expect("runs").0.last;
+        for n in 0..40 {
+            again.tend();
+            next = next.next();
+            again.chunk(Place { segment: SegmentNumber::new(9000 + n), offset: 4096 }, next, n);
+            again.insert(VOLUMES[0], extent(u64::from(n), 4), next, Content::Data);
+        }
+        let mut ids: Vec<RunId> = again.catalog.all().map(|run| run.id).collect();
+        let count = ids.len();
+        ids.sort_unstable_by_key(|id| (id.level, id.first));
+        ids.dedup();
+        assert_eq!(ids.len(), count, "each is there once");
+        assert!(ids.iter().any(|id| id.level == 1));
+        // What a checkpoint then says can be taken back, be it said twice.
+        let noted: Vec<_> = again.adopted.iter().map(|run| (run.id, run.span)).collect();
+        let mut restored = shelf(folder, false);
+        assert!(restored.restore(known.clone()) && restored.restore(noted.clone()));
+        assert!(restored.restore(noted.into_iter().rev().take(1).collect()));
     }
 }
 
