@@ -11,9 +11,10 @@ use crate::error::JournalError;
 use crate::index::RunIndex;
 use crate::mark::TailMark;
 use crate::place::{STATE, SegmentNumber, UNFINISHED};
-use crate::scan::{Scan, read_whole};
+use crate::scan::Scan;
 use crate::state::{State, Stretch};
 use crate::superblock::{Retained, Superblock};
+use crate::whole;
 use record::ids::JournalId;
 use record::position::Position;
 use std::fmt;
@@ -70,13 +71,21 @@ pub(crate) enum From {
     Oldest,
 }
 
-/// Reads what the checkpoints know.
+/// Reads what the checkpoints know. Where that does not go together, as little of it as can be.
 pub(crate) fn start(
     disk: &dyn Disk,
     superblock: &Superblock,
     from: From,
-    index: RunIndex,
+    index: impl Fn() -> RunIndex,
 ) -> Result<Start, JournalError> {
+    let start = start_from(disk, superblock, from, index());
+    match (start, from) {
+        (Err(JournalError::StateLost { .. }), From::Newest) => start_from(disk, superblock, From::Oldest, index()),
+        (start, _) => start,
+    }
+}
+
+fn start_from(disk: &dyn Disk, superblock: &Superblock, from: From, index: RunIndex) -> Result<Start, JournalError> {
     let Retained { first_segment, first_position, .. } = superblock.retained;
     let mut unreadable = Vec::new();
     let mut chain: Vec<Checkpoint> = Vec::new();
@@ -84,7 +93,7 @@ pub(crate) fn start(
     let mut known = Vec::new();
     let mut at = first_position;
     for segment in listed(disk)? {
-        let checkpoint = read_whole(disk, &file_of(segment)).ok();
+        let checkpoint = whole::read(disk, &file_of(segment)).ok();
         let checkpoint = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes, superblock.journal));
         let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.segment == segment) else {
             unreadable.push(file_of(segment));

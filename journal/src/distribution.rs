@@ -6,7 +6,7 @@
 
 use crate::members::{Member, Members};
 use crate::path::Path;
-use crate::timeline::Timeline;
+use crate::timeline::{At, Timeline};
 use record::position::Position;
 
 /// What keeps the replicas from following the horizon.
@@ -14,6 +14,8 @@ use record::position::Position;
 pub enum HeldBack {
     /// A bookmark.
     Bookmark(String),
+    /// A grid point.
+    Grid(At),
     /// An image that is open at this position.
     Image(Position),
     /// A rollback went back to this position, and what it left can still be chosen.
@@ -44,6 +46,10 @@ pub(crate) fn common_ancestor(
     }
     for bookmark in timeline.bookmarks() {
         go_back_to(bookmark.at.position, HeldBack::Bookmark(bookmark.name));
+    }
+    // Of grid points the oldest goes back furthest, unless a rollback lies between.
+    for point in timeline.grid().filter(|at| at.position < horizon) {
+        go_back_to(point.position, HeldBack::Grid(point));
     }
     for image in images {
         go_back_to(image, HeldBack::Image(image));

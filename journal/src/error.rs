@@ -177,6 +177,18 @@ pub enum PointError {
         /// What there is.
         window: Window,
     },
+    /// Older than the window, where only grid points and bookmarks are left.
+    #[error(
+        "{asked} is older than the window, and of that time only some points are left: the nearest before it is {before}, behind it {after}"
+    )]
+    Thinned {
+        /// What was asked for.
+        asked: Asked,
+        /// The nearest grid point before it.
+        before: At,
+        /// The nearest behind it, or the oldest of the window.
+        after: At,
+    },
     /// A position that no record has yet.
     #[error("{} does not exist yet: the window reaches from {} to {}", .asked, .window.oldest, .window.newest)]
     BeyondHead {

@@ -9,6 +9,7 @@ mod membership;
 mod retaining;
 mod retiring;
 mod rolling_back;
+mod thinning;
 
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};

@@ -15,6 +15,7 @@ pub mod device;
 pub mod place;
 
 mod footer;
+mod grid;
 mod notes;
 mod segment;
 mod superblock;
@@ -53,11 +54,13 @@ mod state;
 mod status;
 mod tail;
 mod verify;
+mod whole;
 
 mod error;
 
 pub use base::{BaseDevice, FileBase};
 pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure};
+pub use grid::GRID_MAX;
 pub use image::{Image, ImagePiece, PieceKind};
 pub use journal::{Create, Distributed, HeldBack, Journal, Opened, Reclaimed, SegmentUse, Space};
 pub use members::{JoinRequest, Member};

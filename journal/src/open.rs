@@ -10,10 +10,11 @@ use crate::chunks::Chunk;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
 use crate::footer;
+use crate::grid;
 use crate::index::{RunIndex, Shelf, normalise};
 use crate::mark::TailMark;
 use crate::notes::Notes;
-use crate::place::{BASE_LOST, Place, RESTORE, SEGMENTS, STATE, SegmentNumber, UNFINISHED};
+use crate::place::{BASE_LOST, GRID, Place, RESTORE, SEGMENTS, STATE, SegmentNumber, UNFINISHED};
 use crate::recovery::{self, Damage, DamageKind, Decision, Seen, Verdict, Witness};
 use crate::scan::{self, Depth, RecordDamage, Scan, Sighting};
 use crate::segment::FIRST_CHUNK_AT;
@@ -83,7 +84,7 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
     };
     let from = if in_front.is_some() { From::Newest } else { From::Oldest };
     let read = |from| {
-        let start = checkpoints::start(disk, superblock, from, index(superblock.journal))?;
+        let start = checkpoints::start(disk, superblock, from, || index(superblock.journal))?;
         let scan = scan::scan(disk, superblock, depth, start.segment, &start.mark)?;
         Ok::<_, JournalError>((start, scan))
     };
@@ -97,6 +98,8 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
     let all = || state.members.all().filter_map(|m| Extent::whole(m.size).map(|e| (m.incarnation, e))).collect();
     let lacking = lacking.unwrap_or_else(all);
     state.keep(superblock.retained, lacking);
+    let grid = grid::load(disk, superblock.journal)?;
+    state.timeline.set_grid(grid.as_deref().unwrap_or_default());
     let marks = scan.marks(superblock);
     let committed = recovery::committed(&scan.seen(), &marks);
     for sighting in &mut scan.sightings {
@@ -122,6 +125,13 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
         alarms.push(format!(
             "journal {}: the file {BASE_LOST}, which says what the replicas lack, is damaged: whatever was not written since is \
              refused; undisk group resync --full reads it again from the volumes",
+            disk.describe()
+        ));
+    }
+    if grid.is_none() {
+        alarms.push(format!(
+            "journal {}: both copies in the file {GRID}, which says which points older than the window stay, are damaged: these \
+             points cannot be opened any more; the window and bookmarks are not concerned",
             disk.describe()
         ));
     }

@@ -14,6 +14,8 @@ pub const RESTORE: &str = "restore";
 pub const RUNS: &str = "runs";
 /// The name of the file that says what the replicas lack.
 pub const BASE_LOST: &str = "base-lost";
+/// The name of the file with the grid points.
+pub const GRID: &str = "grid";
 /// The folder of checkpoints of the state.
 pub const STATE: &str = "state";
 /// What is appended to a file's name until it is complete and durable.

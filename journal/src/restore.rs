@@ -9,17 +9,17 @@
 //! journal lacks is discarded, and the one before it counts again (ENGINE 18). A smaller map replaces it as the
 //! restore goes on; none means that nothing is owed.
 
-use crate::device::{Access, Disk};
+use crate::device::Disk;
 use crate::mark::{u32_at, u64_at};
 use crate::open::by_volume;
-use crate::place::{RESTORE, UNFINISHED};
-use crate::scan::read_whole;
+use crate::place::RESTORE;
 use crate::superblock::VERSION;
+use crate::whole;
 use record::checksum::Salt;
 use record::geometry::Extent;
 use record::ids::{Incarnation, JournalId};
 use record::position::Position;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"UDRM");
 const ENTRIES_AT: usize = 48;
@@ -111,21 +111,12 @@ pub(crate) fn store(disk: &dyn Disk, journal: JournalId, map: &RestoreMap) -> io
 
 /// Writes a map to a file, replacing what has its name: durable, but for the name, when it returns.
 pub(crate) fn write(disk: &dyn Disk, journal: JournalId, name: &str, map: &RestoreMap) -> io::Result<()> {
-    let unfinished = format!("{name}{UNFINISHED}");
-    let file = disk.create(&unfinished, 0, Access::Buffered)?;
-    let written = file
-        .write_at(&[IoSlice::new(&map.encode(journal))], 0)
-        .and_then(|()| file.sync())
-        .and_then(|()| disk.rename(&unfinished, name));
-    if written.is_err() {
-        let _ = disk.remove(&unfinished);
-    }
-    written
+    whole::write(disk, name, &map.encode(journal))
 }
 
 /// Reads a map from a file.
 pub(crate) fn read(disk: &dyn Disk, journal: JournalId, name: &str) -> io::Result<RestoreMap> {
-    let bytes = read_whole(disk, name)?;
+    let bytes = whole::read(disk, name)?;
     RestoreMap::decode(&bytes, journal).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it is damaged"))
 }
 
@@ -150,7 +141,7 @@ pub(crate) fn load_all(disk: &dyn Disk, journal: JournalId) -> io::Result<Vec<Fo
     };
     let mut maps = Vec::new();
     for id in names.iter().filter_map(|name| id_of(name)) {
-        let bytes = read_whole(disk, &file_of(id))?;
+        let bytes = whole::read(disk, &file_of(id))?;
         let map = RestoreMap::decode(&bytes, journal).filter(|map| map.id == id);
         maps.push((id, map));
     }

@@ -295,15 +295,6 @@ fn vouched(footer: Footer, segment: SegmentNumber, witness: Witness, out: &mut V
     }
 }
 
-/// All bytes of a small file.
-pub(crate) fn read_whole(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
-    let file = disk.open(name, Access::Read)?;
-    let len = usize::try_from(file.len()?).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
-    let mut buffer = Aligned::zeroed(len.next_multiple_of(BLOCK_BYTES));
-    let read = file.read_at(&mut buffer, 0)?;
-    Ok(buffer[..read.min(len)].to_vec())
-}
-
 /// A file read through a window, so that neighbouring headers cost one read.
 pub(crate) struct Window<'a> {
     file: &'a dyn DiskFile,

@@ -30,8 +30,10 @@ const MAGIC: u32 = u32::from_le_bytes(*b"UDSB");
 pub(crate) const VERSION: u16 = 1;
 /// Feature: what is older than `distributed` is in the replicas, and may be gone from the journal.
 const INCOMPAT_RETAINED: u64 = 1;
+/// Feature: grid points, and segments of which only what some point needs is left.
+const INCOMPAT_THINNED: u64 = 2;
 /// Features without which a journal cannot be read that this release knows.
-const INCOMPAT_KNOWN: u64 = INCOMPAT_RETAINED;
+const INCOMPAT_KNOWN: u64 = INCOMPAT_RETAINED | INCOMPAT_THINNED;
 const RETAINED_AT: usize = 520;
 const MARK_AT: usize = 88;
 const NAME_AT: usize = MARK_AT + MARK_BYTES;
@@ -59,6 +61,8 @@ pub(crate) struct Superblock {
     pub mark: TailMark,
     /// What is kept of the past.
     pub retained: Retained,
+    /// Whether there may be grid points, or segments of which only a part is left.
+    pub thinned: bool,
 }
 
 /// What is kept of the past: each forgotten step by step, durable before the next (ENGINE 24).
@@ -141,7 +145,8 @@ impl Superblock {
         out[NAME_AT + 1..NAME_AT + 1 + name.len()].copy_from_slice(name);
         self.retained.encode(&mut out[RETAINED_AT..]);
         // Only once there is something that an older release would read wrongly.
-        let incompat = if self.retained.target > Position::ORIGIN { INCOMPAT_RETAINED } else { 0 };
+        let retained = if self.retained.target > Position::ORIGIN { INCOMPAT_RETAINED } else { 0 };
+        let incompat = retained | if self.thinned { INCOMPAT_THINNED } else { 0 };
         out[56..64].copy_from_slice(&incompat.to_le_bytes());
         let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
@@ -174,6 +179,7 @@ impl Superblock {
             clean: bytes[84] == 1,
             mark,
             retained: Retained::decode(&bytes[RETAINED_AT..]),
+            thinned: features & INCOMPAT_THINNED != 0,
         })
     }
 }

@@ -339,6 +339,16 @@ impl Tail {
         stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
     }
 
+    /// From now on there may be grid points, and segments of which only a part is left; durable when it returns.
+    pub(crate) fn will_thin(&mut self) -> Result<(), JournalError> {
+        self.writable()?;
+        if self.superblock.current().thinned {
+            return Ok(());
+        }
+        let stored = self.superblock.store(|superblock| superblock.thinned = true);
+        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+    }
+
     /// Bytes of an ordinary segment.
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.superblock.current().segment_bytes

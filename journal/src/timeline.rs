@@ -58,8 +58,10 @@ pub(crate) struct Speaker {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     labels: Labels,
-    /// Positions before it are no points any more, but for bookmarks.
+    /// Positions before it are no points any more, but for grid points and bookmarks.
     horizon: At,
+    /// Grid points, and when they were.
+    grid: BTreeMap<Position, Label>,
     /// Stretches without consistency, ascending, never overlapping; the last may be open.
     gaps: Vec<Withheld>,
     /// What the open gap still waits for: of each splitter (`None`: any one) a RESYNC_END of this session or a later.
@@ -90,6 +92,7 @@ impl Timeline {
         Self {
             labels: Labels::default(),
             horizon: At::ORIGIN,
+            grid: BTreeMap::new(),
             gaps: Vec::new(),
             owed: BTreeMap::new(),
             barriers: Barriers::default(),
@@ -296,7 +299,29 @@ impl Timeline {
         self.horizon
     }
 
-    /// The last point that is not behind a position; `None` when there is none.
+    /// From now on these stay points whatever the horizon.
+    pub(crate) fn set_grid(&mut self, points: &[At]) {
+        points.iter().for_each(|at| self.labels.note_as(*at));
+        self.grid = points.iter().map(|at| (at.position, at.label)).collect();
+    }
+
+    /// Grid points, oldest first, those of the window included.
+    pub(crate) fn grid(&self) -> impl Iterator<Item = At> {
+        self.grid.iter().map(|(position, label)| At { position: *position, label: *label })
+    }
+
+    /// The last grid point that is not behind a position and can be offered.
+    fn grid_point(&self, position: Position) -> Option<Position> {
+        let offered = |at: &Position| self.was_joined(*at) && self.withheld(*at).is_none();
+        self.grid.range(..=position).rev().map(|(at, _)| *at).find(offered)
+    }
+
+    /// The last point that is not behind a position, bookmarks left aside; `None` when there is none.
+    pub(crate) fn last_point_or_grid(&self, position: Position) -> Option<Position> {
+        self.last_point(position).or_else(|| self.grid_point(position))
+    }
+
+    /// The last point of the window that is not behind a position; `None` when there is none.
     pub(crate) fn last_point(&self, position: Position) -> Option<Position> {
         let oldest = self.window().ok()?.oldest.position;
         if position < oldest { None } else { self.at_or_before(position, oldest).ok() }
@@ -324,8 +349,9 @@ impl Timeline {
         self.barriers.forget(position.previous().unwrap_or(position));
         self.labels.forget_chunks(position);
         let (first, horizon, sound) = (self.first_joined, self.horizon.position, self.sound);
-        let bookmarks: BTreeSet<Position> = self.bookmarks.values().map(|(at, _)| *at).collect();
-        let stays = |at: Position| Some(at) == first || at == horizon || at == sound || bookmarks.contains(&at);
+        let mut kept: BTreeSet<Position> = self.bookmarks.values().map(|(at, _)| *at).collect();
+        kept.extend(self.grid.keys());
+        let stays = |at: Position| Some(at) == first || at == horizon || at == sound || kept.contains(&at);
         self.labels.forget_notes(position, stays);
     }
 
@@ -470,15 +496,19 @@ impl Timeline {
     /// Whether a position can be offered: `Err` says why not. Whether it is consistent across splitters is not asked.
     pub(crate) fn offered(&self, position: Position, asked: Asked) -> Result<Position, PointError> {
         let first = self.first()?;
-        let bookmarked = || self.bookmarks.values().any(|(at, _)| *at == position);
-        if position <= self.head().position && (position >= first || (self.was_joined(position) && bookmarked())) {
+        let kept = || self.grid.contains_key(&position) || self.bookmarks.values().any(|(at, _)| *at == position);
+        if position <= self.head().position && (position >= first || (self.was_joined(position) && kept())) {
             return match self.withheld(position) {
                 Some(withheld) => Err(PointError::InsideGap { asked: self.at(position), gap: self.gap(withheld) }),
                 None => Ok(position),
             };
         }
         let window = self.window()?;
-        Err(if position < first {
+        let before = self.grid_point(position).map(|at| self.at(at));
+        Err(if let (true, Some(before)) = (position < first, before) {
+            let after = self.grid.range(position..).next().map_or(window.oldest, |(at, _)| self.at(*at));
+            PointError::Thinned { asked, before, after: after.min_by_position(window.oldest) }
+        } else if position < first {
             PointError::OutsideWindow { asked, window }
         } else {
             PointError::BeyondHead { asked, window }
@@ -525,9 +555,12 @@ impl Timeline {
     }
 
     /// What was live at a time: `at`, the last position whose label is not after it. Where only barriers are points, the
-    /// last of them.
+    /// last of them; where only grid points are left, the last of these.
     fn at_time(&self, label: Label, at: Position, any: bool) -> Result<Position, PointError> {
-        let position = self.offered(at, Asked::Time(label))?;
+        let position = match self.offered(at, Asked::Time(label)) {
+            Err(PointError::Thinned { before, .. }) => before.position,
+            other => other?,
+        };
         if any || self.barriers.allow(position) {
             return Ok(position);
         }
@@ -555,6 +588,7 @@ impl Timeline {
             barriers_only: self.barriers.are_shared(),
             gaps,
             bookmarks: self.bookmarks(),
+            grid: self.grid().filter(|at| at.position < self.horizon.position).collect(),
             marks,
             counts: self.counts.clone(),
         }

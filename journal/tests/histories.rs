@@ -58,6 +58,8 @@ struct Past {
     /// Images that somebody has open.
     open: Vec<Image>,
     segments: u64,
+    /// Grid points, whenever some were chosen.
+    grid: usize,
 }
 
 impl Past {
@@ -94,6 +96,12 @@ impl Past {
             self.open.remove(0);
         }
         let forgotten = rng.below(head.get() - horizon.get() + 1) / (1 + rng.below(3));
+        // Some of what goes, and most of what stayed before, stays; what is no point is left out.
+        let mut grid: Vec<_> = group.journal.grid().into_iter().map(|at| at.position).collect();
+        grid.retain(|_| !rng.one_in(6));
+        grid.extend((0..rng.below(4)).map(|_| at(horizon.get() + rng.below(forgotten + 1))));
+        group.journal.keep_points(&grid).expect("keep");
+        self.grid += group.journal.grid().len();
         group.journal.forget(at(horizon.get() + forgotten)).expect("forget");
         for _ in 0..rng.below(40) {
             let distributed = group.journal.distribute(1 + rng.below(1 << 20)).expect("distribute");
@@ -117,6 +125,8 @@ struct Played {
     runs: usize,
     /// Segments that were given back.
     segments: u64,
+    /// Grid points, whenever some were chosen.
+    grid: usize,
 }
 
 /// Plays one history.
@@ -169,6 +179,14 @@ fn history(seed: u64, size: Size) -> Played {
     for bookmark in group.journal.reader().bookmarks() {
         group.check(bookmark.at.position);
     }
+    for point in group.journal.grid() {
+        group.check(point.position);
+    }
+    for n in 1..oldest.get() {
+        let kept = group.journal.grid().iter().any(|point| point.position == at(n));
+        let marked = group.journal.reader().bookmarks().iter().any(|bookmark| bookmark.at.position == at(n));
+        assert!(kept || marked || group.journal.image(at(n)).is_err(), "seq:{n} is no point");
+    }
     for image in &past.open {
         group.check_image(image);
     }
@@ -190,7 +208,7 @@ fn history(seed: u64, size: Size) -> Played {
             }
         }
     }
-    Played { positions: group.head().get(), runs, segments: past.segments }
+    Played { positions: group.head().get(), runs, segments: past.segments, grid: past.grid }
 }
 
 #[test]
@@ -217,14 +235,15 @@ fn every_image_is_what_the_records_up_to_it_made_over_many_segments() {
 
 #[test]
 fn what_is_kept_is_right_whatever_is_forgotten_brought_to_the_replicas_and_given_back() {
-    let (mut positions, mut segments) = (0, 0);
+    let (mut positions, mut segments, mut grid) = (0, 0, 0);
     for seed in Rng::seeds(7000, 20) {
         println!("SEED={seed}");
         let played = history(seed, Size::Retained);
         (positions, segments) = (positions + played.positions, segments + played.segments);
+        grid += played.grid;
     }
-    println!("{positions} positions, {segments} segments given back");
-    assert!(segments > 0);
+    println!("{positions} positions, {segments} segments given back, {grid} grid points");
+    assert!(segments > 0 && grid > 0);
 }
 
 #[test]

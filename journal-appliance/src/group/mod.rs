@@ -469,6 +469,7 @@ pub fn resolve(
                 PointError::NoVolume
                 | PointError::UnknownBookmark { .. }
                 | PointError::OutsideWindow { .. }
+                | PointError::Thinned { .. }
                 | PointError::BeyondHead { .. },
                 _,
             ) => {}
@@ -488,6 +489,7 @@ pub fn point_error(doing: &str, error: &PointError) -> ControlError {
         PointError::NoVolume
         | PointError::UnknownBookmark { .. }
         | PointError::OutsideWindow { .. }
+        | PointError::Thinned { .. }
         | PointError::BeyondHead { .. } => Kind::NotFound,
         PointError::InsideGap { .. } | PointError::NotABarrier { .. } => Kind::Refused,
     };

@@ -180,9 +180,14 @@ impl Group {
         let Some(follower) = &self.retaining.follower else { return };
         let replica = match follower.held_back_by() {
             Some(HeldBack::Replica(why)) => Some(why),
-            Some(HeldBack::Bookmark(_) | HeldBack::Image(_) | HeldBack::Rollback(_) | HeldBack::Joining(_)) | None => {
-                None
-            }
+            Some(
+                HeldBack::Bookmark(_)
+                | HeldBack::Grid(_)
+                | HeldBack::Image(_)
+                | HeldBack::Rollback(_)
+                | HeldBack::Joining(_),
+            )
+            | None => None,
         };
         let trouble = follower.failure().or(replica);
         self.follower_trouble(trouble);

@@ -298,6 +298,7 @@ fn forecast(forecast: journal::retention::Forecast) -> Forecast {
 fn held_back_by(by: &HeldBack) -> String {
     match by {
         HeldBack::Bookmark(name) => format!("bookmark {name}"),
+        HeldBack::Grid(at) => format!("the grid point {at}"),
         HeldBack::Image(position) => format!("an open image of seq:{position}"),
         HeldBack::Rollback(target) => format!("what the rollback to seq:{target} left, until it is too old"),
         HeldBack::Joining(volume) => format!("the first synchronisation of volume {volume}"),

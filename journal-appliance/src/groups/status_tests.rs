@@ -35,6 +35,7 @@ fn points_are_the_positions_of_the_window_that_no_gap_refuses_or_its_barriers() 
         window: None,
         head: at(100),
         barriers_only: false,
+        grid: Vec::new(),
         gaps: vec![gap(1, Some(5)), gap(8, Some(12)), gap(20, Some(30)), gap(95, None)],
         bookmarks: Vec::new(),
         marks: vec![barrier(9), barrier(11), barrier(40), Seen { at: at(50), kind: MarkKind::Flush }],

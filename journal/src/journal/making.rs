@@ -121,6 +121,7 @@ impl Journal {
             clean: true,
             mark: TailMark { label: create.now, ..TailMark::START },
             retained: Retained::ALL,
+            thinned: false,
         };
         SuperblockFile::create(disk, first).map_err(|source| io("write the superblock", source))
     }

@@ -1,7 +1,7 @@
 //! A timeline in a checkpoint.
 //!
 //! Owns its bytes (`docs/formats/state.md`). Where chunks begin stands with the chunks, and is given back from there; the
-//! horizon is the superblock's.
+//! horizon is the superblock's, grid points have a file of their own.
 
 use super::barriers::Barriers;
 use super::{At, GapCause, Labels, MarkKind, Timeline, Withheld};
@@ -57,6 +57,7 @@ impl Timeline {
         Some(Self {
             labels,
             horizon: At::ORIGIN,
+            grid: std::collections::BTreeMap::new(),
             gaps: input.list(take_withheld)?,
             owed: input.list(|input| Some((input.maybe(In::splitter)?, Session::new(input.u64()?))))?,
             sound: input.position()?,

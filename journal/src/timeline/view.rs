@@ -20,6 +20,14 @@ impl At {
     pub const ORIGIN: Self = Self { position: Position::ORIGIN, label: Label::from_nanos(0) };
 }
 
+impl At {
+    /// The one of both whose position is the smaller one.
+    #[must_use]
+    pub(crate) fn min_by_position(self, other: Self) -> Self {
+        if other.position < self.position { other } else { self }
+    }
+}
+
 impl Default for At {
     fn default() -> Self {
         Self::ORIGIN
@@ -151,6 +159,8 @@ pub struct TimelineView {
     pub gaps: Vec<Gap>,
     /// Bookmarks, oldest first.
     pub bookmarks: Vec<Bookmark>,
+    /// Grid points that are older than the window, oldest first.
+    pub grid: Vec<At>,
     /// Other marks, oldest first; of flushes and discards only the newest few.
     pub marks: Vec<Mark>,
     /// How many records of each kind.

@@ -35,6 +35,7 @@ pub fn point_error(error: &PointError) -> ControlError {
         PointError::NoVolume
         | PointError::UnknownBookmark { .. }
         | PointError::OutsideWindow { .. }
+        | PointError::Thinned { .. }
         | PointError::BeyondHead { .. } => Kind::NotFound,
         PointError::InsideGap { .. } | PointError::NotABarrier { .. } => Kind::Refused,
     };
