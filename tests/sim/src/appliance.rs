@@ -270,6 +270,11 @@ impl Appliance {
         self.trace.note("appliance ends soon", &[n]);
     }
 
+    /// It does not end at a later step of its disk any more.
+    pub fn end_no_more(&self) {
+        self.disk().stop_after(u64::MAX, 0);
+    }
+
     /// Ends the process, now.
     pub fn end(&self, how: End) {
         self.silence();

@@ -553,17 +553,26 @@ impl World {
     fn judge_image(&self, journal: &Journal, position: Position) -> Result<(), String> {
         let Ok(image) = journal.image(position) else { return Ok(()) };
         self.images.set(self.images.get() + 1);
-        let shown = show(&image, self.appliance.is_rotten())?;
+        let Some(shown) = self.shown(&image)? else { return Ok(()) };
         self.trace.note("image", &[position.get()]);
         let history = self.history.borrow();
         let what = format!("the image at seq:{position}");
         judge(&history, claim_of_image(&history, &what, position), &shown)
     }
 
+    /// What an image shows; `None` when the process that shows it ended meanwhile: whoever reads may be the one who writes
+    /// a run of the index again, and so takes the last step of a disk that was to end.
+    fn shown(&self, image: &Image) -> Result<Option<Vec<(u32, Vec<Cell>)>>, String> {
+        match show(image, self.appliance.is_rotten()) {
+            Err(_) if self.appliance.is_cut_off() => Ok(None),
+            shown => shown.map(Some),
+        }
+    }
+
     /// In a `sync` group that stalls, everything that was answered is in the newest image.
     fn judge_synced(&self, journal: &Journal, head: Position) -> Result<(), String> {
         let Ok(image) = journal.image(head) else { return Ok(()) };
-        let shown = show(&image, self.appliance.is_rotten())?;
+        let Some(shown) = self.shown(&image)? else { return Ok(()) };
         let history = self.history.borrow();
         let era = history.eras.len() - 1;
         if shown.len() < self.splitter.devices().len() || history.era_of(head) != era {
@@ -607,6 +616,7 @@ impl World {
     }
 
     fn judge_end(&self) -> Result<(), String> {
+        self.appliance.end_no_more();
         let volumes = self.volumes()?;
         {
             let history = self.history.borrow();
