@@ -6,11 +6,12 @@
 
 use crate::checkpoint::{In, Out};
 use crate::place::{Place, SegmentNumber};
-use record::chunk::Body;
-use record::geometry::BLOCK_BYTES;
+use record::chunk::{Body, Descriptor};
+use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
 use record::header::{ChunkHeader, HEADER_BYTES};
 use record::op::Op;
 use record::position::{Position, Session, StreamSeq};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A chunk that was just written, or has just been read: all of it but the payload.
@@ -79,6 +80,15 @@ impl Tally {
             | Op::Barrier => {}
         }
     }
+}
+
+/// A block of a record's payload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Block {
+    /// Where it stands in the segment.
+    pub bytes: Range<u64>,
+    /// The sectors whose content it is.
+    pub sectors: Extent,
 }
 
 impl Kept {
@@ -155,6 +165,21 @@ impl Kept {
     /// Where the payload area starts.
     pub(crate) fn payload_at(&self) -> Place {
         Place { offset: self.area_at().offset + u64::from(self.area_bytes), ..self.place }
+    }
+
+    /// The blocks of a record's payload, each with one checksum, that these of its sectors lie in.
+    pub(crate) fn blocks(&self, of: &Descriptor, sectors: Extent) -> Vec<Block> {
+        let Some(written) = of.extent.filter(|_| of.payload_bytes > 0) else { return Vec::new() };
+        let start = written.start().index();
+        let payload_at = self.payload_at().offset + u64::from(of.payload_offset);
+        let first = sectors.start().index().saturating_sub(start) / BLOCK_SECTORS;
+        let end = sectors.end().min(written.end()).saturating_sub(start).div_ceil(BLOCK_SECTORS);
+        let block = |n: u64| {
+            let (from, to) = (n * BLOCK_SECTORS, ((n + 1) * BLOCK_SECTORS).min(written.count().get()));
+            let sectors = Extent::between(start + from, start + to)?;
+            Some(Block { bytes: payload_at + from * SECTOR_BYTES..payload_at + to * SECTOR_BYTES, sectors })
+        };
+        (first..end).filter_map(block).collect()
     }
 
     /// Whether this is the body's header area that belongs here.

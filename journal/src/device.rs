@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 
 mod real;
@@ -88,6 +89,16 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Lets `steps` have several writes under way at once. When this returns none is, whatever `steps` did.
     fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
         steps(&mut OneByOne { file: self, begun: 0, done: VecDeque::new() });
+    }
+
+    /// Bytes that it takes on the disk.
+    fn stored(&self) -> io::Result<u64> {
+        self.len()
+    }
+
+    /// Whether something of these bytes is not there any more, since no point needs it: zeros are read in its place.
+    fn lacks(&self, _bytes: Range<u64>) -> bool {
+        false
     }
 
     /// Makes content and length durable.

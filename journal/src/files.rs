@@ -2,7 +2,8 @@
 //!
 //! Owns the open handles: a bounded number, opened when they are first needed.
 
-use crate::device::{Access, Disk, DiskFile};
+use crate::compacted;
+use crate::device::{Disk, DiskFile};
 use crate::lock::lock;
 use crate::place::SegmentNumber;
 use std::collections::HashMap;
@@ -51,7 +52,7 @@ impl Files {
         if let Some((_, file)) = handles.by_number.get(&number) {
             return Ok(file.clone());
         }
-        let file = self.disk.open(&number.file(), Access::Read)?;
+        let file = compacted::open(self.disk.as_ref(), number)?;
         if handles.by_number.len() >= OPEN_MAX
             && let Some(oldest) = handles.by_number.iter().min_by_key(|(_, (opened, _))| *opened).map(|(n, _)| *n)
         {

@@ -203,6 +203,22 @@ impl Image {
         Ok(pieces.iter().map(piece).collect())
     }
 
+    /// What of `extent` stands in the journal's log no more, since no point shows it. Of a point that is nothing.
+    pub(crate) fn lacking(&self, volume: Incarnation, extent: Extent) -> Result<Vec<Extent>, ReadFailure> {
+        let core = &*self.inner.core;
+        let mut lacking = Vec::new();
+        for piece in self.resolve(volume, extent)? {
+            let Source::Log { chunk, record } = &piece.source else { continue };
+            // What cannot be read is told when it is.
+            let Ok(file) = core.files.segment(chunk.place.segment) else { continue };
+            let Ok(body) = core.bodies.of(&core.files, chunk) else { continue };
+            let blocks = chunk.blocks(&body.records[*record].descriptor, piece.extent);
+            let lacks = blocks.into_iter().filter(|block| file.lacks(block.bytes.clone()));
+            lacking.extend(lacks.filter_map(|block| block.sectors.intersection(piece.extent)));
+        }
+        Ok(crate::index::normalise(lacking))
+    }
+
     fn resolve(&self, volume: Incarnation, extent: Extent) -> Result<Vec<Piece>, ReadFailure> {
         let inner = &*self.inner;
         let at = inner.members.iter().position(|m| m.incarnation == volume && extent.fits(m.size));
@@ -290,20 +306,30 @@ impl Image {
             if good.is_none() && is_gone() {
                 return Read::Gone;
             }
+            let there = payload_at + at as u64..payload_at + end as u64;
+            let given_up = || core.files.segment(chunk.place.segment).is_ok_and(|file| file.lacks(there));
             if let Some(block) = good {
                 target.copy_from_slice(&block[from - at..to - at]);
             } else {
                 target.fill(0);
                 let sectors = |bytes: usize| record_start + bytes as u64 / SECTOR_BYTES;
                 let place = chunk.place.to_string();
+                let given_up = given_up();
                 let cause = match &error {
+                    // Not for a point: the mistake is ours, and what it shows is nothing.
+                    _ if given_up => {
+                        let error = "no point shows it, and it was given up".into();
+                        Cause::Unreadable { position: piece.position, place, error }
+                    }
                     Some(error) => Cause::Unreadable { position: piece.position, place, error: error.clone() },
                     None => Cause::Checksum { position: piece.position, place },
                 };
                 if let Some(extent) = Extent::between(sectors(from), sectors(to)) {
                     refused.add(extent, cause);
                 }
-                damaged.extend(Extent::between(sectors(at), sectors(end)));
+                if !given_up {
+                    damaged.extend(Extent::between(sectors(at), sectors(end)));
+                }
             }
             at = end;
         }

@@ -4,6 +4,7 @@
 //! records (membership, sessions, rollbacks) are made here. Everything is synchronous: when a call returns `Ok`,
 //! what it did is durable.
 
+mod compacting;
 mod making;
 mod membership;
 mod retaining;
@@ -11,11 +12,13 @@ mod retiring;
 mod rolling_back;
 mod thinning;
 
+pub use compacting::Compacted;
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
 
 use crate::checkpoints::Checkpoints;
 use crate::chunks::Chunk;
+use crate::compaction::Compaction;
 use crate::error::{AppendError, JournalError, PointError};
 use crate::image::Image;
 use crate::intake;
@@ -40,7 +43,7 @@ use record::streams::{STREAMS_MAX, StreamAt, Streams};
 use retaining::Move;
 use rolling_back::Restore;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A journal. Shared by reference; every method may be called from any thread, appends take turns.
@@ -55,6 +58,10 @@ pub struct Journal {
     moving: Mutex<Option<Move>>,
     /// Whether there may be files of segments that are not the journal's any more.
     given_up: AtomicBool,
+    /// Which segments are compacted next; held while one is, taken before `tail`.
+    compaction: Mutex<Compaction>,
+    /// Bytes of chunks that were taken in since the journal was opened.
+    written: AtomicU64,
     /// Keeps other writers out while the journal is open.
     guard: Mutex<Option<Box<dyn Send + Sync>>>,
 }
@@ -261,6 +268,7 @@ impl Journal {
 
     /// Takes a durable chunk into the state.
     fn take_in(&self, chunk: &Chunk, notes: &Notes) {
+        self.written.fetch_add(chunk.header.disk_bytes(), Ordering::Relaxed);
         let mut state = write(&self.reader.core.state);
         self.look_at_checkpoints(chunk, &mut state);
         state.apply(chunk, notes);

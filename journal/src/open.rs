@@ -7,6 +7,7 @@
 use crate::base_lost;
 use crate::checkpoints::{self, From, Start};
 use crate::chunks::Chunk;
+use crate::compacted;
 use crate::device::{Access, Disk};
 use crate::error::JournalError;
 use crate::footer;
@@ -41,7 +42,7 @@ pub(crate) struct Found {
     /// Files in their folder that cannot be read.
     pub unreadable: Vec<String>,
     /// Segments in front of those that were read, and bytes of their files.
-    pub in_front: (u64, u64),
+    pub in_front: BTreeMap<SegmentNumber, u64>,
     pub scan: Scan,
     pub decision: Decision,
     pub state: State,
@@ -136,7 +137,7 @@ fn find_once(disk: &dyn Disk, depth: Depth, index: &impl Fn(JournalId) -> RunInd
         ));
     }
     let in_front = in_front.unwrap_or_default();
-    let in_front = in_front.range(..segment).fold((0, 0), |(count, bytes), (_, of_one)| (count + 1, bytes + of_one));
+    let in_front = in_front.range(..segment).map(|(number, bytes)| (*number, *bytes)).collect();
     Ok(Found { slots, checkpoints: known, unreadable, in_front, scan, decision, state, alarms })
 }
 
@@ -147,19 +148,32 @@ fn whole_in_front(
     superblock: &Superblock,
 ) -> Result<Option<BTreeMap<SegmentNumber, u64>>, JournalError> {
     let mut bytes = BTreeMap::new();
-    for number in scan::numbers(disk, superblock)? {
-        let Some(found) = scan::open_segment(disk, number)? else { return Ok(None) };
-        let Ok(of_one) = found.len() else { return Ok(None) };
+    let numbers = scan::numbers(disk, superblock)?;
+    let newest = numbers.last().copied();
+    for number in numbers {
+        // An ordinary one need not be looked into; there are many.
+        let ordinary = disk.open(&number.file(), Access::Read).and_then(|file| file.len());
+        let of_one = match ordinary {
+            Ok(of_one) if of_one >= superblock.segment_bytes => of_one,
+            Ok(_) | Err(_) => {
+                let Some(found) = scan::open_segment(disk, number)? else { return Ok(None) };
+                let (Ok(of_one), Ok(stored)) = (found.len(), found.stored()) else { return Ok(None) };
+                if of_one < superblock.segment_bytes && Some(number) != newest {
+                    return Ok(None);
+                }
+                stored
+            }
+        };
         bytes.insert(number, of_one);
     }
     bytes.pop_last();
-    Ok(bytes.values().all(|of_one| *of_one >= superblock.segment_bytes).then_some(bytes))
+    Ok(Some(bytes))
 }
 
 fn payload_is_whole(disk: &dyn Disk, sighting: &Sighting) -> bool {
     let Some(body) = &sighting.body else { return false };
     let place = sighting.seen.place;
-    disk.open(&place.segment.file(), Access::Read)
+    compacted::open(disk, place.segment)
         .and_then(|file| scan::payload_damage(file.as_ref(), place, &sighting.seen.header, body))
         .is_ok_and(|damage| damage.is_empty())
 }
@@ -201,14 +215,12 @@ impl Found {
     pub(crate) fn tail(&self) -> tail::Found {
         let epoch = JournalEpoch::new(self.decision.tail.epoch.get() + 1);
         let newest = self.scan.segments.iter().map(|s| s.number).max().unwrap_or(SegmentNumber::new(0));
-        let files = self.scan.segments.iter().filter_map(|s| s.file_bytes);
-        let (count, bytes) = self.in_front;
-        tail::Found {
-            mark: TailMark { epoch, ..self.decision.tail },
-            newest,
-            segments: count + files.clone().count() as u64,
-            bytes: bytes + files.sum::<u64>(),
-        }
+        let read = self.scan.segments.iter().filter(|s| s.file_bytes.is_some());
+        let mut files = self.in_front.clone();
+        files.extend(read.map(|segment| (segment.number, segment.stored_bytes)));
+        let (segments, bytes) = (files.len() as u64, files.values().sum());
+        files.retain(|_, bytes| *bytes < self.slots.current.segment_bytes);
+        tail::Found { mark: TailMark { epoch, ..self.decision.tail }, newest, segments, bytes, compacted: files }
     }
 
     /// Where the next chunk goes: the place, and the bytes that its segment has by its own header. `None` when a
@@ -401,9 +413,8 @@ fn kept_damage(disk: &dyn Disk, scan: &Scan, sighting: &Sighting) -> Option<Dama
         (Some(_), Witness::Segment) => DamageKind::Payload,
         (Some(_), Witness::Footer) => DamageKind::ChunkHeader,
     };
-    let read = disk
-        .open(&place.segment.file(), Access::Read)
-        .and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
+    let read =
+        compacted::open(disk, place.segment).and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
     let of_payload = payload_damage(place, header, body, read);
     let extents = of_payload.as_ref().map_or_else(Vec::new, |damage| damage.extents.clone());
     // Where a rollback went is lost: from there on nothing older can be shown.

@@ -5,7 +5,8 @@
 //! `recovery`. Never writes.
 
 use crate::aligned::Aligned;
-use crate::device::{Access, Disk, DiskFile};
+use crate::compacted;
+use crate::device::{Disk, DiskFile};
 use crate::error::JournalError;
 use crate::footer::{self, Footer};
 use crate::mark::TailMark;
@@ -30,8 +31,10 @@ const WINDOW_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct SegmentSeen {
     pub number: SegmentNumber,
-    /// Bytes of its file; `None` when there is none.
+    /// Bytes of it as it was written; `None` when there is no file.
     pub file_bytes: Option<u64>,
+    /// Bytes that it takes on the disk.
+    pub stored_bytes: u64,
     /// Its own header.
     pub header: Result<SegmentHeader, SegmentHeaderError>,
     /// Its footer.
@@ -118,7 +121,8 @@ pub(crate) fn scan(
         let bytes = file.as_ref().map(|file| file.len()).transpose();
         let file_bytes = bytes.map_err(|source| failed(&format!("look at segment {number}"), source))?;
         let header = segment_header(file.as_deref(), file_bytes.unwrap_or(0), superblock.journal, number);
-        segments.push(SegmentSeen { number, file_bytes, header, footer: FooterSeen::NotNeeded });
+        let stored_bytes = file.as_ref().map_or(0, |file| file.stored().unwrap_or(0));
+        segments.push(SegmentSeen { number, file_bytes, stored_bytes, header, footer: FooterSeen::NotNeeded });
     }
     let marks: Vec<Option<TailMark>> = segments.iter().map(|s| s.header.as_ref().ok().map(|h| h.mark)).collect();
     let mut sightings = Vec::new();
@@ -180,7 +184,7 @@ pub(crate) fn numbers(disk: &dyn Disk, superblock: &Superblock) -> Result<BTreeS
 
 /// A segment's file; `None` when there is none.
 pub(crate) fn open_segment(disk: &dyn Disk, number: SegmentNumber) -> Result<Option<Arc<dyn DiskFile>>, JournalError> {
-    match disk.open(&number.file(), Access::Read) {
+    match compacted::open(disk, number) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => {
@@ -361,6 +365,8 @@ pub(crate) fn payload_damage(
         let start = record.descriptor.payload_offset as usize;
         let end = start + record.descriptor.payload_bytes as usize;
         let mut ranges = body.damaged_blocks(record, payload.get(start..end).unwrap_or(&[]));
+        // What no point needs is not damaged.
+        ranges.retain(|range| !file.lacks(at + (start + range.start) as u64..at + (start + range.end) as u64));
         if end > read && start < end {
             // Cut off by the end of the file: what is missing is damaged even if it happens to be zeros.
             let present = read.saturating_sub(start) / BLOCK_BYTES * BLOCK_BYTES;

@@ -29,6 +29,7 @@ use record::header::HEADER_BYTES;
 use record::position::{ChunkNumber, Label, Session, StreamSeq};
 use record::streams::Streams;
 use spare::{Ready, Spare};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub(crate) struct Tail {
     /// Bytes of the files of all segments but the active one.
     sealed_bytes: u64,
     segments: u64,
+    /// Bytes of the files of those that are compacted.
+    compacted: BTreeMap<SegmentNumber, u64>,
 }
 
 /// An epoch that is still to begin.
@@ -113,6 +116,8 @@ pub(crate) struct Found {
     pub bytes: u64,
     /// How many segment files there are.
     pub segments: u64,
+    /// Bytes of those that are compacted.
+    pub compacted: BTreeMap<SegmentNumber, u64>,
 }
 
 impl Tail {
@@ -135,6 +140,7 @@ impl Tail {
             footer_missing: false,
             sealed_bytes: found.bytes,
             segments: found.segments,
+            compacted: found.compacted.clone(),
         }
     }
 
@@ -330,6 +336,38 @@ impl Tail {
     pub(crate) fn disk_use(&self) -> (u64, u64) {
         let active = self.active.as_ref().map_or(0, |active| active.bytes);
         (self.segments, self.sealed_bytes + active)
+    }
+
+    /// Bytes of the files of compacted segments.
+    pub(crate) fn compacted(&self) -> &BTreeMap<SegmentNumber, u64> {
+        &self.compacted
+    }
+
+    /// A sealed segment's file is replaced by what `compacted::write` has laid beside it: durable when it returns. Answers
+    /// with the bytes that came free; 0 when the segment has left the journal meanwhile.
+    pub(crate) fn compact(&mut self, number: SegmentNumber) -> Result<u64, JournalError> {
+        let name = number.unfinished_file();
+        if number >= self.newest || number < self.retained().first_segment {
+            // What stays behind is removed at the next open.
+            let _ = self.disk.remove(&name);
+            return Ok(0);
+        }
+        self.will_thin()?;
+        let len = |name: &str| self.disk.open(name, Access::Read).and_then(|file| file.len());
+        let replaced = len(&number.file()).and_then(|before| {
+            let after = len(&name)?;
+            self.disk.rename(&name, &number.file())?;
+            self.disk.sync_folder(SEGMENTS)?;
+            Ok((before, after))
+        });
+        let (before, after) = replaced.map_err(|source| JournalError::Io {
+            journal: self.disk.describe(),
+            doing: format!("replace segment {number} by what is needed of it"),
+            source,
+        })?;
+        self.compacted.insert(number, after);
+        self.sealed_bytes = (self.sealed_bytes + after).saturating_sub(before);
+        Ok(before.saturating_sub(after))
     }
 
     /// What is kept of the past changes; durable when it returns.

@@ -301,7 +301,9 @@ impl Timeline {
 
     /// From now on these stay points whatever the horizon.
     pub(crate) fn set_grid(&mut self, points: &[At]) {
-        points.iter().for_each(|at| self.labels.note_as(*at));
+        for at in points {
+            self.labels.note_as(*at);
+        }
         self.grid = points.iter().map(|at| (at.position, at.label)).collect();
     }
 

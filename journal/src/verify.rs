@@ -2,6 +2,7 @@
 //!
 //! Owns the findings. Never writes.
 
+use crate::compacted;
 use crate::device::{Access, Disk, RealDisk};
 use crate::error::JournalError;
 use crate::index::RunIndex;
@@ -315,8 +316,7 @@ fn payloads(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>, progres
         let sighting = &found.scan.sightings[*seen];
         let Some(body) = &sighting.body else { continue };
         let (place, header) = (sighting.seen.place, &sighting.seen.header);
-        let damage = disk
-            .open(&place.segment.file(), Access::Read)
+        let damage = compacted::open(disk, place.segment)
             .and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
         checked += body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
         // What is named already by the state of its headers is not named again.

@@ -30,6 +30,10 @@ fn retain(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
     group.send_or_stop()?;
     let (head, horizon) = (group.head().get(), group.journal.space().horizon.position.get());
     let to = at(horizon + rng.below(head - horizon + 1));
+    let mut grid: Vec<Position> = group.journal.grid().into_iter().map(|at| at.position).collect();
+    grid.retain(|_| !rng.one_in(4));
+    grid.extend((0..rng.below(3)).map(|_| at(horizon + rng.below(to.get() - horizon + 1))));
+    group.journal.keep_points(&grid).map_err(|_| InFlight::Nothing)?;
     group.journal.forget(to).map_err(|_| InFlight::Nothing)?;
     for _ in 0..rng.below(12) {
         let distributed = group.journal.distribute(1 + rng.below(1 << 20)).map_err(|_| InFlight::Nothing)?;
@@ -40,6 +44,9 @@ fn retain(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
         if rng.one_in(2) {
             group.journal.reclaim().map_err(|_| InFlight::Nothing)?;
         }
+    }
+    for _ in 0..rng.below(12) {
+        group.journal.compact().map_err(|_| InFlight::Nothing)?;
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ struct Past {
     segments: u64,
     /// Grid points, whenever some were chosen.
     grid: usize,
+    /// Segments that were compacted.
+    compacted: u64,
 }
 
 impl Past {
@@ -112,8 +114,19 @@ impl Past {
                 break;
             }
         }
+        for _ in 0..rng.below(60) {
+            let compacted = group.journal.compact().expect("compact");
+            self.compacted += u64::from(compacted.freed > 0);
+            if !compacted.more {
+                break;
+            }
+        }
         for image in &self.open {
             group.check_image(image);
+        }
+        // Of what is looked at now, something may be compacted later.
+        for point in group.journal.grid() {
+            group.check(point.position);
         }
     }
 }
@@ -127,6 +140,8 @@ struct Played {
     segments: u64,
     /// Grid points, whenever some were chosen.
     grid: usize,
+    /// Segments that were compacted.
+    compacted: u64,
 }
 
 /// Plays one history.
@@ -208,7 +223,7 @@ fn history(seed: u64, size: Size) -> Played {
             }
         }
     }
-    Played { positions: group.head().get(), runs, segments: past.segments, grid: past.grid }
+    Played { positions: group.head().get(), runs, segments: past.segments, grid: past.grid, compacted: past.compacted }
 }
 
 #[test]
@@ -235,15 +250,15 @@ fn every_image_is_what_the_records_up_to_it_made_over_many_segments() {
 
 #[test]
 fn what_is_kept_is_right_whatever_is_forgotten_brought_to_the_replicas_and_given_back() {
-    let (mut positions, mut segments, mut grid) = (0, 0, 0);
+    let (mut positions, mut segments, mut grid, mut compacted) = (0, 0, 0, 0);
     for seed in Rng::seeds(7000, 20) {
         println!("SEED={seed}");
         let played = history(seed, Size::Retained);
         (positions, segments) = (positions + played.positions, segments + played.segments);
-        grid += played.grid;
+        (grid, compacted) = (grid + played.grid, compacted + played.compacted);
     }
-    println!("{positions} positions, {segments} segments given back, {grid} grid points");
-    assert!(segments > 0 && grid > 0);
+    println!("{positions} positions, {segments} segments given back, {compacted} compacted, {grid} grid points");
+    assert!(segments > 0 && grid > 0 && compacted > 0);
 }
 
 #[test]

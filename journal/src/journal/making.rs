@@ -26,7 +26,7 @@ use record::op::Op;
 use record::position::{Label, Position};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 /// A journal that is to be made.
@@ -174,6 +174,8 @@ impl Journal {
             checkpoints: Mutex::new(checkpoints),
             moving: Mutex::default(),
             given_up: AtomicBool::new(false),
+            compaction: Mutex::default(),
+            written: AtomicU64::new(0),
             guard: Mutex::new(Some(guard)),
         };
         match journal.begin_epoch(&mut lock(&journal.tail)) {

@@ -129,9 +129,9 @@ impl Journal {
 
     /// What the journal's files hold, and from where on its points are offered.
     pub fn space(&self) -> Space {
-        let (ordinary, disk_bytes) = {
+        let (ordinary, disk_bytes, compacted) = {
             let tail = lock(&self.tail);
-            (tail.segment_bytes(), tail.disk_use().1)
+            (tail.segment_bytes(), tail.disk_use().1, tail.compacted().clone())
         };
         let state = read(&self.reader.core.state);
         let Retained { horizon, distributed, .. } = *state.retained();
@@ -141,7 +141,8 @@ impl Journal {
             .map(|last| {
                 let end = last.place.offset + last.disk_bytes();
                 let position = last.next().previous().unwrap_or(Position::ORIGIN);
-                SegmentUse { bytes: ordinary.max(end), last: state.timeline.at(position) }
+                let compacted = compacted.get(&last.place.segment).copied();
+                SegmentUse { bytes: compacted.unwrap_or(ordinary.max(end)), last: state.timeline.at(position) }
             })
             .collect();
         let other_bytes = disk_bytes.saturating_sub(segments.iter().map(|segment| segment.bytes).sum());
@@ -361,10 +362,20 @@ impl Move {
                 }
                 PieceKind::Zero => base.allocate_zeros(piece.extent)?,
                 PieceKind::Hole => base.zero(piece.extent)?,
-                PieceKind::Data => self.copy(base.as_ref(), volume, piece.extent)?,
+                PieceKind::Data => self.copy_needed(base.as_ref(), volume, piece.extent)?,
             }
             self.done.push((volume, piece.extent));
             self.touched.entry(volume).or_insert_with(|| base.clone());
+        }
+        Ok(())
+    }
+
+    /// Brings data over, but for what is not there any more: no point shows that, since every one that comes behind it has
+    /// something newer there (ENGINE 14).
+    fn copy_needed(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent) -> io::Result<()> {
+        let lacking = self.image.lacking(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
+        for there in crate::index::subtract(&[extent], &lacking) {
+            self.copy(base, volume, there)?;
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ impl Tail {
         } else {
             self.disk.remove(&name)?;
         }
+        self.compacted.remove(&number);
         self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
         self.segments = self.segments.saturating_sub(1);
         Ok(bytes)

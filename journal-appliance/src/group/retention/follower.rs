@@ -1,4 +1,4 @@
-//! The thread that brings a group's replicas nearer to its oldest point.
+//! The thread that brings a group's replicas nearer to its oldest point, and compacts what older points keep.
 //!
 //! Owns the pieces, the pauses between them, and what came of the last one. Decides nothing: it goes on when it is told
 //! to, until there is nothing more to do.
@@ -82,6 +82,14 @@ fn follow(journal: &Journal, inbox: &Receiver<()>, said: &Said) {
             let (more, held_back_by, failure) = match journal.distribute(PIECE) {
                 Ok(piece) => (piece.more, piece.held_back_by, None),
                 Err(error) => (false, None, Some(error.to_string())),
+            };
+            // What the replicas cannot take, since older points need what is in front of it, becomes smaller.
+            let (more, failure) = match failure {
+                None if !more => match journal.compact() {
+                    Ok(step) => (step.more, None),
+                    Err(error) => (false, Some(error.to_string())),
+                },
+                failure => (more, failure),
             };
             *said.held_back_by.lock().unwrap_or_else(PoisonError::into_inner) = held_back_by;
             *said.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;

@@ -4,6 +4,7 @@
 //! here is a copy: nothing of it is synced, and whatever cannot be read is made anew.
 
 use super::catalog::{Home, Run, Span};
+use crate::compacted;
 use crate::device::{Access, Disk, DiskFile};
 use crate::index::Content;
 use crate::index::run::bytes::{self, RunFile, RunWriter};
@@ -194,7 +195,7 @@ impl Shelf {
 
     fn reread(&self, id: RunId, span: Span, log: &mut Log, lost: &mut Vec<(Position, Position)>) -> io::Result<()> {
         let segment = span.at.segment;
-        let file = self.disk.open(&segment.file(), Access::Read);
+        let file = compacted::open(self.disk.as_ref(), segment);
         let mut copies = Vec::new();
         let mut window = match &file {
             Ok(file) => Some(Window::new(file.as_ref(), file.len()?)),
