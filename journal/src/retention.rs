@@ -6,6 +6,7 @@
 //! these need stays, whatever the plan says, and so a plan counts on no room behind them.
 
 mod forecast;
+mod grid;
 
 use crate::journal::Space;
 use crate::timeline::At;
@@ -13,6 +14,7 @@ use record::position::{Label, Position};
 
 pub use forecast::Forecast;
 use forecast::Rate;
+pub use grid::{AGE_SECONDS_MAX, Grid, GridError, Passage, Span, Step, not_before};
 
 #[cfg(test)]
 mod motion_tests;
