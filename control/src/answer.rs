@@ -222,10 +222,32 @@ pub struct PolicyStatus {
 pub struct RetentionPolicy {
     /// Every write of so many seconds is a point.
     pub window_seconds: u64,
+    /// Which points stay when they are older, shortest span first; empty: none.
+    pub keep: Vec<GridLevel>,
     /// The most bytes that the journal may take; `None`: as many as its file system has.
     pub journal_limit: Option<u64>,
     /// `shrink` or `stop`.
     pub journal_full: String,
+}
+
+/// Of each minute, hour or day the newest point stays, up to an age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridLevel {
+    /// `minute`, `hour` or `day`.
+    pub span: String,
+    /// The age, in seconds.
+    pub seconds: u64,
+}
+
+/// The grid points that there are: points that are older than the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridStatus {
+    /// How many.
+    pub points: u64,
+    /// The oldest of them.
+    pub oldest: u64,
+    /// And when it was.
+    pub oldest_ns: u64,
 }
 
 /// How a journal will be at the present rate of writing.
@@ -296,6 +318,8 @@ pub struct GroupStatus {
     pub barriers_only: bool,
     /// What is kept.
     pub retention: RetentionPolicy,
+    /// What is older than the window all the same; `None`: nothing.
+    pub grid: Option<GridStatus>,
     /// How it will be; `None` while there is too little to tell.
     pub forecast: Option<Forecast>,
 }
@@ -404,7 +428,7 @@ pub struct Gap {
 pub struct Mark {
     pub position: u64,
     pub time_ns: u64,
-    /// `flush`, `bookmark`, `rollback`, `joined`, `left`, `recovery`, `first-punch-after-pause`, ...
+    /// `flush`, `bookmark`, `grid`, `rollback`, `joined`, `left`, `recovery`, `first-punch-after-pause`, ...
     pub kind: String,
     pub text: String,
 }
@@ -416,8 +440,10 @@ pub struct Timeline {
     pub window: Option<Window>,
     /// Whether several splitters serve the group: only barriers are points across their volumes.
     pub barriers_only: bool,
+    /// Grid points, all of them; the newest are among the marks.
+    pub grid: Option<GridStatus>,
     pub gaps: Vec<Gap>,
-    /// Oldest first; flushes are bounded to the newest ones.
+    /// Oldest first; flushes and grid points are bounded to the newest ones.
     pub marks: Vec<Mark>,
     pub bookmarks: Vec<Bookmark>,
     /// Records of each kind.
@@ -505,6 +531,8 @@ pub struct JournalStatus {
     pub reclaimable_bytes: u64,
     /// What is kept.
     pub retention: RetentionPolicy,
+    /// What is older than the window all the same; `None`: nothing.
+    pub grid: Option<GridStatus>,
     /// How it will be; `None` while there is too little to tell.
     pub forecast: Option<Forecast>,
 }
@@ -513,14 +541,18 @@ pub struct JournalStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trim {
     pub group: String,
-    /// The oldest point before.
+    /// The oldest point of the window before.
     pub oldest: u64,
     pub oldest_ns: u64,
-    /// The oldest point after.
+    /// And after.
     pub to: u64,
     pub to_ns: u64,
     /// Positions given up.
     pub positions: u64,
+    /// Grid points given up.
+    pub grid_points: u64,
+    /// No point before this position stays but for bookmarks; 0 when grid points go by their age only.
+    pub before: u64,
     /// Bytes of the journal before, and once replicas have followed.
     pub bytes: u64,
     pub bytes_after: u64,

@@ -97,6 +97,8 @@ kinds! {
     JournalFills = "journal-fills",
     /// Points go before the window's end: there is no room.
     WindowShrunk = "window-shrunk",
+    /// Grid points go: there is no room, or they are not to be kept any more.
+    GridShrunk = "grid-shrunk",
     /// The window is as long as it should be again, or there is room for it.
     WindowWhole = "window-whole",
     /// A journal takes nothing more; the text says why.

@@ -34,6 +34,11 @@ pub const KEYS: &[Key] = &[
     key(Daemon::Splitter, "lag-seconds", "seconds, or a span as in 5m"),
     key(Daemon::Splitter, "outbox", "a size, as in 64MiB"),
     key(Daemon::Appliance, "window", "a span, as in 48h"),
+    key(
+        Daemon::Appliance,
+        "keep",
+        "the newest point of each span up to an age, as in minute:7d,hour:30d,day:365d, or none",
+    ),
     key(Daemon::Appliance, "journal-limit", "a size, as in 500GiB, or none"),
     key(Daemon::Appliance, "journal-full", "shrink or stop"),
 ];

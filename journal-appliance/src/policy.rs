@@ -1,5 +1,5 @@
-//! What an operator may set of what the appliance keeps of a group: how much history, in how much room, and what when
-//! both do not agree.
+//! What an operator may set of what the appliance keeps of a group: how much history, what of the older, in how much room,
+//! and what when these do not agree.
 //!
 //! Owns what the appliance's keys of `undisk group set` mean (`control::settings` lists them), and the form that the
 //! catalog stores. Deliberately enforces nothing: `group/retention` does.
@@ -8,10 +8,11 @@ use control::answer::RetentionPolicy;
 use control::error::ControlError;
 use control::settings::{self, bytes, one_of, seconds};
 use control::size::Size;
-use journal::retention::{Limits, WhenFull};
+use journal::retention::{Grid, Limits, WhenFull};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+pub mod keep;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,9 @@ pub enum JournalFull {
 pub struct Policy {
     /// Every write of so many seconds is a point.
     pub window_seconds: u64,
+    /// Which points stay when they are older.
+    #[serde(with = "keep")]
+    pub keep: Grid,
     /// The most bytes that the journal may take.
     pub journal_limit: Option<u64>,
     /// What happens when the window does not fit.
@@ -49,7 +53,12 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { window_seconds: WINDOW_SECONDS, journal_limit: None, journal_full: JournalFull::default() }
+        Self {
+            window_seconds: WINDOW_SECONDS,
+            keep: Grid::NONE,
+            journal_limit: None,
+            journal_full: JournalFull::default(),
+        }
     }
 }
 
@@ -65,6 +74,7 @@ impl Policy {
             let (key, value) = settings::split(assignment)?;
             match key {
                 "window" => changed.window_seconds = seconds(key, value, WINDOW_SECONDS_MAX, "3650d")?,
+                "keep" => changed.keep = keep::parse(key, value)?,
                 "journal-limit" => changed.journal_limit = limit(key, value, segment_bytes)?,
                 "journal-full" => {
                     changed.journal_full =
@@ -92,6 +102,7 @@ impl Policy {
     pub fn answer(&self) -> RetentionPolicy {
         RetentionPolicy {
             window_seconds: self.window_seconds,
+            keep: keep::answer(&self.keep),
             journal_limit: self.journal_limit,
             journal_full: self.journal_full.to_string(),
         }
@@ -108,10 +119,11 @@ impl fmt::Display for JournalFull {
 }
 
 impl fmt::Display for Policy {
-    /// `window=48h journal-limit=none journal-full=shrink`
+    /// `window=48h keep=none journal-limit=none journal-full=shrink`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.journal_limit.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
-        write!(f, "window={} journal-limit={limit} journal-full={}", exact(self.window_seconds), self.journal_full)
+        let (window, keep) = (exact(self.window_seconds), keep::text(&self.keep));
+        write!(f, "window={window} keep={keep} journal-limit={limit} journal-full={}", self.journal_full)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may be forgotten, when, and what is said before: retention as a decision.
 //!
-//! A pure machine: no clock, no file. Owns the age at which points go, which of the oldest go early when room runs
-//! out, when that is announced, when no more chunks may be taken, and the forecast. Deliberately frees nothing: the
+//! A pure machine: no clock, no file. Owns the age at which points go (`grid` says which of them stay all the same), which
+//! of the oldest go early when room runs out, grid points first, when that is announced, when no more chunks may be taken, and the forecast. Deliberately frees nothing: the
 //! journal forgets, distributes and reclaims; and it never decides about a bookmark or what an open image shows: what
 //! these need stays, whatever the plan says, and so a plan counts on no room behind them.
 
@@ -70,10 +70,21 @@ pub struct View<'a> {
     pub aged: Position,
     /// Positions of bookmarks, and those that open images show.
     pub pins: &'a [Position],
+    /// Grid points, oldest first.
+    pub grid: &'a [GridPoint],
     /// Its file system; `None` when that could not be told.
     pub room: Option<Room>,
     /// Bytes appended since the process began.
     pub appended: u64,
+}
+
+/// A point that stays although it is older than the window, until somebody needs its room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GridPoint {
+    /// Where it is.
+    pub position: Position,
+    /// It needs nothing up to here: itself, or what it has in common with the live line.
+    pub floor: Position,
 }
 
 /// What is to be done.
@@ -83,6 +94,8 @@ pub struct Decision {
     pub news: Vec<News>,
     /// The new oldest point, if it moves.
     pub forget: Option<Position>,
+    /// All points before this one go for want of room: grid points, and those of the window when it is `forget`.
+    pub early: Option<Position>,
     /// Up to where no point and no pin needs anything: replicas may follow so far.
     pub floor: Position,
     /// Bytes of segments that go when they have.
@@ -107,6 +120,11 @@ pub enum News {
     Shrinks {
         /// How long the window is then.
         window_ns: u64,
+    },
+    /// Grid points are about to go for want of room; told once an hour at most.
+    GridShrinks {
+        /// How many, with those of which nothing was told yet.
+        points: u64,
     },
     /// The window is as long as it should be again, or there is room for it.
     Whole,
@@ -147,6 +165,8 @@ pub struct Retention {
     believed: Option<(Label, u64)>,
     stage: Stage,
     closed: bool,
+    /// Grid points that went for want of room without a word, and when such were told last.
+    untold: (u64, Option<u64>),
     /// The fewest bytes that the journal had since its limit was set.
     fewest: u64,
 }
@@ -154,7 +174,15 @@ pub struct Retention {
 impl Retention {
     /// Nothing is known yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, rate: Rate::default(), believed: None, stage: Stage::Whole, closed: false, fewest: u64::MAX }
+        Self {
+            limits,
+            rate: Rate::default(),
+            believed: None,
+            stage: Stage::Whole,
+            closed: false,
+            untold: (0, None),
+            fewest: u64::MAX,
+        }
     }
 
     /// What is wanted.
@@ -186,26 +214,34 @@ impl Retention {
         Label::from_nanos(believed.nanos().saturating_sub(self.limits.window_ns))
     }
 
+    /// The time by which ages are told: what `cutoff` believed last.
+    pub fn now(&self) -> Label {
+        self.believed.map_or(Label::default(), |(label, _)| label)
+    }
+
     /// What follows from how things are.
     pub fn step(&mut self, view: &View<'_>) -> Decision {
         self.rate.note(view.elapsed_ns, view.appended);
         let mut news = Vec::new();
-        let held = Held::new(view.space, view.pins);
-        let tight = self.shortage(view, held.leaving_at(view.space.horizon.position)) > 0;
+        let held = Held::new(view.space, view.pins, view.grid);
+        let tight = self.shortage(view, held.leaving(Left::at(view.space.horizon.position))) > 0;
         let mut forget = self.by_age(view, tight);
-        let horizon = forget.unwrap_or(view.space.horizon.position);
-        let short = self.shortage(view, held.leaving_at(horizon));
+        let mut left = Left::at(forget.unwrap_or(view.space.horizon.position));
+        let short = self.shortage(view, held.leaving(left));
         let mut unmet = short > 0;
+        let mut grid_points = 0;
         if short > 0 && self.limits.full == WhenFull::Shrink {
-            let (to, freed) = held.give_up(horizon, short);
+            let (then, freed) = held.give_up(left, short);
             unmet = freed < short;
-            if to > horizon {
-                let window_ns = held.window_from(to, view.head);
-                self.shrinks(window_ns, &mut news);
-                forget = Some(to);
+            if then.horizon > left.horizon {
+                self.shrinks(held.window_from(then.horizon, view.head), &mut news);
+                forget = Some(then.horizon);
             }
+            grid_points = held.grid_points_before(then.before);
+            left = then;
         }
-        let horizon = forget.unwrap_or(view.space.horizon.position);
+        self.grid_shrinks(view.elapsed_ns, grid_points, &mut news);
+        let horizon = left.horizon;
         self.look_ahead(view, &mut news);
         if self.stage == Stage::Shrinking && view.aged >= horizon && !unmet {
             self.stage = Stage::Whole;
@@ -218,8 +254,9 @@ impl Retention {
             (Some(_), true) | (None, false) => {}
         }
         self.closed = closed.is_some();
-        let (floor, leaving) = (held.floor(horizon), held.leaving_at(horizon));
-        Decision { news, forget, floor, leaving, hurry: self.shortage(view, 0) > 0, closed }
+        let (floor, leaving) = (held.floor(left), held.leaving(left));
+        let early = (left.before > Position::ORIGIN).then_some(left.before);
+        Decision { news, forget, early, floor, leaving, hurry: self.shortage(view, 0) > 0, closed }
     }
 
     /// How things will be at the present rate; `None` while there is too little to tell.
@@ -256,6 +293,18 @@ impl Retention {
             news.push(News::Shrinks { window_ns });
         }
         self.stage = Stage::Shrinking;
+    }
+
+    /// A journal that stays full gives up grid points all the time: told at once, then what came together in an hour.
+    fn grid_shrinks(&mut self, elapsed_ns: u64, points: u64, news: &mut Vec<News>) {
+        let (untold, told) = self.untold;
+        let points = untold + points;
+        if points > 0 && told.is_none_or(|at| elapsed_ns.saturating_sub(at) >= ANNOUNCE_NS) {
+            news.push(News::GridShrinks { points });
+            self.untold = (0, Some(elapsed_ns));
+        } else {
+            self.untold = (points, told);
+        }
     }
 
     fn look_ahead(&mut self, view: &View<'_>, news: &mut Vec<News>) {
@@ -306,26 +355,48 @@ pub fn segment_bytes(space: &Space) -> u64 {
 /// What would be given up on request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trim {
-    /// The new oldest point; the present one when nothing is given up.
+    /// The new oldest point of the window; the present one when none of it is given up.
     pub to: Position,
+    /// Grid points before this one are given up.
+    pub before: Position,
     /// Bytes that the journal then takes, once replicas have followed.
     pub bytes: u64,
     /// Bytes of them that only bookmarks and open images keep.
     pub pinned: u64,
 }
 
-/// All points before this one are given up.
-pub fn trim_before(space: &Space, pins: &[Position], to: Position) -> Trim {
-    let held = Held::new(space, pins);
-    held.trim(to.max(space.horizon.position))
+/// All points before this one are given up, grid points too.
+pub fn trim_before(space: &Space, pins: &[Position], grid: &[GridPoint], to: Position) -> Trim {
+    Held::new(space, pins, grid).trim(Left { horizon: to.max(space.horizon.position), before: to })
 }
 
-/// As many of the oldest points are given up as it takes, no more; and none where that would free nothing.
-pub fn trim_to_size(space: &Space, pins: &[Position], bytes: u64) -> Trim {
-    let held = Held::new(space, pins);
-    let horizon = space.horizon.position;
-    let short = total(space).saturating_sub(held.leaving_at(horizon)).saturating_sub(bytes);
-    held.trim(held.give_up(horizon, short).0)
+/// All points before this one are given up but for these grid points.
+pub fn trim_to_window(space: &Space, pins: &[Position], grid: &[GridPoint], to: Position) -> Trim {
+    Held::new(space, pins, grid).trim(Left::at(to.max(space.horizon.position)))
+}
+
+/// As many of the oldest points are given up as it takes, no more, grid points first; and none where that would free
+/// nothing.
+pub fn trim_to_size(space: &Space, pins: &[Position], grid: &[GridPoint], bytes: u64) -> Trim {
+    let held = Held::new(space, pins, grid);
+    let now = Left::at(space.horizon.position);
+    let short = total(space).saturating_sub(held.leaving(now)).saturating_sub(bytes);
+    held.trim(held.give_up(now, short).0)
+}
+
+/// The points that are left: those of the window, and grid points.
+#[derive(Clone, Copy)]
+struct Left {
+    /// The oldest of the window.
+    horizon: Position,
+    /// Grid points before it are gone.
+    before: Position,
+}
+
+impl Left {
+    fn at(horizon: Position) -> Self {
+        Self { horizon, before: Position::ORIGIN }
+    }
 }
 
 /// A journal's files, and who holds them.
@@ -333,21 +404,29 @@ struct Held<'a> {
     space: &'a Space,
     /// The oldest pin.
     pin: Option<Position>,
+    grid: &'a [GridPoint],
 }
 
 impl<'a> Held<'a> {
-    fn new(space: &'a Space, pins: &[Position]) -> Self {
-        Self { space, pin: pins.iter().min().copied() }
+    fn new(space: &'a Space, pins: &[Position], grid: &'a [GridPoint]) -> Self {
+        Self { space, pin: pins.iter().min().copied(), grid }
     }
 
-    /// Up to where nothing is needed when `horizon` is the oldest point.
-    fn floor(&self, horizon: Position) -> Position {
-        self.pin.map_or(horizon, |pin| pin.min(horizon))
+    /// Up to where nothing is needed when this is left.
+    fn floor(&self, left: Left) -> Position {
+        let points = self.floor_of_points(left);
+        self.pin.map_or(points, |pin| pin.min(points))
+    }
+
+    /// The same without bookmarks and open images.
+    fn floor_of_points(&self, left: Left) -> Position {
+        let stay = self.grid.iter().filter(|point| point.position >= left.before);
+        stay.map(|point| point.floor).min().map_or(left.horizon, |grid| grid.min(left.horizon))
     }
 
     /// Bytes of segments up to there; the one that is being written stays in any case.
-    fn leaving_at(&self, horizon: Position) -> u64 {
-        self.up_to(self.floor(horizon))
+    fn leaving(&self, left: Left) -> u64 {
+        self.up_to(self.floor(left))
     }
 
     fn up_to(&self, floor: Position) -> u64 {
@@ -355,23 +434,38 @@ impl<'a> Held<'a> {
         older.iter().take_while(|segment| segment.last.position <= floor).map(|segment| segment.bytes).sum()
     }
 
-    /// The horizon at which `short` more bytes leave than at this one, or as many as can; and how many.
-    fn give_up(&self, horizon: Position, short: u64) -> (Position, u64) {
-        let floor = self.floor(horizon);
+    /// What to leave so that `short` more bytes leave than with this, or as many as can; and how many. The oldest points
+    /// go first, and grid points are older than any of the window.
+    fn give_up(&self, left: Left, short: u64) -> (Left, u64) {
+        let floor = self.floor(left);
         let may_go = self.space.segments.len().saturating_sub(SEGMENTS_MIN);
         let free_to_go = |at: Position| self.pin.is_none_or(|pin| at <= pin);
-        let (mut to, mut freed) = (horizon, 0);
+        let (mut then, mut freed) = (left, 0);
         for segment in &self.space.segments[..may_go] {
             let at = segment.last.position;
             if freed >= short || !free_to_go(at) {
                 break;
             }
             if at > floor {
-                to = to.max(at);
+                then.horizon = then.horizon.max(at);
+                then.before = then.before.max(self.nothing_needs(at, left.horizon));
                 freed += segment.bytes;
             }
         }
-        (to, freed)
+        (then, freed)
+    }
+
+    /// Where the points begin that need nothing up to `at`.
+    fn nothing_needs(&self, at: Position, horizon: Position) -> Position {
+        if at > horizon {
+            return at;
+        }
+        let needs = self.grid.iter().rev().find(|point| point.floor < at);
+        needs.map_or(Position::ORIGIN, |point| point.position.next())
+    }
+
+    fn grid_points_before(&self, before: Position) -> u64 {
+        self.grid.iter().take_while(|point| point.position < before).count() as u64
     }
 
     /// The span from the point at `to`, the last record of a segment, to the newest.
@@ -380,9 +474,10 @@ impl<'a> Held<'a> {
         at.map_or(0, |segment| head.label.nanos().saturating_sub(segment.last.label.nanos()))
     }
 
-    fn trim(&self, to: Position) -> Trim {
-        let floor = self.floor(to);
-        let gone = self.up_to(floor);
-        Trim { to, bytes: total(self.space).saturating_sub(gone), pinned: self.up_to(to) - gone }
+    fn trim(&self, left: Left) -> Trim {
+        let gone = self.leaving(left);
+        let bytes = total(self.space).saturating_sub(gone);
+        let pinned = self.up_to(self.floor_of_points(left)) - gone;
+        Trim { to: left.horizon, before: left.before, bytes, pinned }
     }
 }

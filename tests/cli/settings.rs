@@ -34,7 +34,7 @@ fn keys_of_both_daemons_are_set_by_both_or_by_neither() {
     assert_eq!(set(&["mode=sync", "sync-loss=stall", "window=7d"]), (Some(0), 2));
     assert_eq!(set(&["mode=sync", "journal-full=block"]), (Some(2), 0), "the appliance refuses");
     assert_eq!(set(&["mode=fast", "window=7d"]), (Some(2), 0), "the splitter refuses");
-    assert_eq!(set(&["mode=sync", "window=7d", "keep=24h"]), (Some(2), 0), "nobody knows it");
+    assert_eq!(set(&["mode=sync", "window=7d", "punch-split=1MiB"]), (Some(2), 0), "nobody knows it");
     assert_eq!(set(&["window=7d"]), (Some(0), 1));
 
     // The appliance alone is asked for what is its own.

@@ -2,10 +2,10 @@
 //! somewhere and missing somewhere.
 
 use control::answer::{
-    Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health, Image,
-    IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RetentionPolicy, RollbackPlan,
-    RolledBack, SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan, VolumeState,
-    VolumeStatus, VolumeVerified, Window,
+    Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GridStatus, GroupMode, GroupStatus, Health,
+    Image, IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RetentionPolicy,
+    RollbackPlan, RolledBack, SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan,
+    VolumeState, VolumeStatus, VolumeVerified, Window,
 };
 use control::error::ControlError;
 use control::point::PointSpec;
@@ -112,7 +112,8 @@ fn splitter() -> SplitterStatus {
     }
 }
 
-const WINDOW: Window = Window { oldest: 1, oldest_ns: TEN, newest: 532, newest_ns: TEN + 300 * SECOND };
+const GRID: GridStatus = GridStatus { points: 30, oldest: 7, oldest_ns: TEN - 30 * 86_400 * SECOND };
+const WINDOW: Window = Window { oldest: 22, oldest_ns: TEN, newest: 532, newest_ns: TEN + 300 * SECOND };
 
 fn member(name: &str, number: u8, bytes: u64, joined: bool) -> MemberStatus {
     MemberStatus {
@@ -143,6 +144,7 @@ fn group() -> GroupStatus {
         gap: Some(gap()),
         barriers_only: false,
         retention: retention(),
+        grid: Some(GRID),
         forecast: Some(FORECAST),
     }
 }
@@ -164,9 +166,11 @@ fn fresh_group(name: &str) -> GroupStatus {
         barriers_only: false,
         retention: RetentionPolicy {
             window_seconds: 7 * 86_400,
+            keep: Vec::new(),
             journal_limit: Some(500 * 1024 * MIB),
             journal_full: "stop".into(),
         },
+        grid: None,
         forecast: None,
     }
 }
@@ -230,11 +234,12 @@ fn journal() -> JournalStatus {
         damage: Vec::new(),
         trouble: None,
         window: Some(WINDOW),
-        points: 511,
+        points: 490,
         distributed: 0,
         held_back_by: None,
         reclaimable_bytes: 0,
         retention: retention(),
+        grid: Some(GRID),
         forecast: None,
     }
 }
@@ -266,6 +271,12 @@ fn open_gap() -> Gap {
 }
 
 fn timeline() -> Timeline {
+    let old = |position, days: u64| Mark {
+        position,
+        time_ns: TEN - days * 86_400 * SECOND,
+        kind: "grid".into(),
+        text: String::new(),
+    };
     let mark = |position, seconds, kind: &str, text: &str| Mark {
         position,
         time_ns: TEN + seconds * SECOND,
@@ -276,8 +287,17 @@ fn timeline() -> Timeline {
         group: "web".into(),
         window: Some(WINDOW),
         barriers_only: false,
+        grid: Some(GRID),
         gaps: vec![gap(), open_gap()],
-        marks: vec![mark(1, 0, "joined", "web"), mark(90, 40, "bookmark", "morning"), mark(217, 120, "flush", "")],
+        marks: vec![
+            old(17, 5),
+            old(18, 4),
+            old(19, 3),
+            old(20, 2),
+            mark(22, 0, "joined", "web"),
+            mark(90, 40, "bookmark", "morning"),
+            mark(217, 120, "flush", ""),
+        ],
         bookmarks: vec![morning()],
         counts: counts(&[("flush", 100), ("punch", 20), ("write", 400)]),
     }

@@ -6,6 +6,7 @@
 
 mod follower;
 pub mod pins;
+mod thinning;
 mod trim;
 
 use std::path::PathBuf;
@@ -15,13 +16,14 @@ use control::events::{EventKind, News as Told};
 use control::size::Size;
 use control::time::span;
 use journal::retention::{Closed, Decision, Forecast, News, Retention, Room, View, WhenFull, segment_bytes};
-use journal::{HeldBack, TimelineView};
+use journal::{At, HeldBack, Space, TimelineView};
 use record::position::{Label, Position};
 
 use super::Group;
 use crate::intake::session::Millis;
 use crate::policy::Policy;
 use follower::Follower;
+use thinning::{Present, Thinning};
 
 pub use trim::Order;
 
@@ -56,6 +58,7 @@ pub struct Kept {
 pub(super) struct Retaining {
     /// Nothing is given up without.
     keeping: Option<(Retention, PathBuf)>,
+    thinning: Thinning,
     /// Bytes of chunks that this process appended.
     appended: u64,
     looked: Option<Millis>,
@@ -88,6 +91,7 @@ impl Group {
 
     /// From now on so much is kept.
     pub fn keep(&mut self, keep: Keep) {
+        self.retaining.thinning.set(keep.policy.keep, self.retaining.keeping.is_some());
         match &mut self.retaining.keeping {
             Some((retention, _)) => retention.set_limits(keep.policy.limits()),
             none @ None => *none = Some((Retention::new(keep.policy.limits()), keep.folder)),
@@ -106,10 +110,13 @@ impl Group {
         self.reclaim();
         let (space, timeline) = (self.journal.space(), self.journal.timeline());
         let head = timeline.head;
-        let mut aged = self.aged(&timeline);
+        let cutoff = self.cutoff(&timeline);
+        let mut aged = self.aged(cutoff);
+        let grid = self.journal.grid();
         let Some((mut retention, folder)) = self.retaining.keeping.take() else { return };
         let elapsed_ns = now.saturating_mul(1_000_000);
         let mut pins = self.floors(space.horizon.position);
+        let points = self.grid_points(&grid, space.horizon.position);
         // What a rollback goes back to must not go meanwhile, be it ever so old.
         if let Some(target) = self.rollback_target() {
             aged = aged.min(target);
@@ -122,6 +129,7 @@ impl Group {
             head,
             aged,
             pins: &pins,
+            grid: &points,
             room: room.map(|room| Room { free: room.free, reserve: RESERVE_SEGMENTS * segment_bytes(&space) }),
             appended: self.retaining.appended,
         };
@@ -130,28 +138,37 @@ impl Group {
         for news in &decision.news {
             self.tell_retention(&retention, *news);
         }
+        let now = retention.now();
         self.retaining.keeping = Some((retention, folder));
-        self.carry_out(&decision, space.distributed);
+        let present = Present { grid: &grid, oldest: oldest(&space, &timeline), now, cutoff };
+        self.carry_out(&decision, space.distributed, &present);
         let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by() };
         *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
-    /// The position that is as old as the window; `ORIGIN` where nothing is given up.
-    fn aged(&mut self, timeline: &TimelineView) -> Position {
+    /// What is not younger than this is older than the window; nothing is where nothing is given up.
+    fn cutoff(&mut self, timeline: &TimelineView) -> Label {
         let oldest = timeline.window.map_or(Label::default(), |window| window.oldest.label);
         let (elapsed_ns, wall) = (self.now().saturating_mul(1_000_000), self.label());
-        let Some((retention, _)) = &mut self.retaining.keeping else { return Position::ORIGIN };
-        self.journal.position_at(retention.cutoff(elapsed_ns, wall, timeline.head.label, oldest))
+        let Some((retention, _)) = &mut self.retaining.keeping else { return Label::default() };
+        retention.cutoff(elapsed_ns, wall, timeline.head.label, oldest)
     }
 
-    fn carry_out(&mut self, decision: &Decision, distributed: Position) {
-        if let Some(to) = decision.forget {
-            match self.journal.forget(to) {
-                Ok(true) => tracing::info!(group = self.name, oldest = %to, "older points were given up"),
-                // What there is left is all there is.
-                Ok(false) => {}
-                Err(error) => self.journal_failed(&error),
-            }
+    /// The last position that is as old.
+    fn aged(&self, cutoff: Label) -> Position {
+        if self.retaining.keeping.is_none() { Position::ORIGIN } else { self.journal.position_at(cutoff) }
+    }
+
+    fn carry_out(&mut self, decision: &Decision, distributed: Position, present: &Present<'_>) {
+        let forgot = match self.thin(decision, present) {
+            Ok(Some(to)) => self.journal.forget(to).map(|moved| moved.then_some(to)),
+            same => same.map(|_| None),
+        };
+        match forgot {
+            Ok(Some(to)) => tracing::info!(group = self.name, oldest = %to, "older points were given up"),
+            // What there is left is all there is.
+            Ok(None) => {}
+            Err(error) => self.journal_failed(&error),
         }
         if decision.floor > distributed {
             self.follow(decision.hurry);
@@ -260,6 +277,13 @@ impl Group {
                     format!("points go early for want of room: of {wanted}, {now} are left"),
                 );
             }
+            News::GridShrinks { points } => {
+                tracing::info!(group = self.name, points, "grid points go for want of room");
+                self.tell(
+                    EventKind::GridShrunk,
+                    format!("the oldest grid points go for want of room: {points} since this was told last"),
+                );
+            }
             News::Whole => self.tell(EventKind::WindowWhole, format!("there is room for the window of {wanted}")),
             News::Closed(why) => {
                 let why = why_closed(why, limits.bytes);
@@ -277,6 +301,11 @@ impl Group {
     fn tell_trimmed(&self, text: String, bytes: u64) {
         self.events.tell(Told::new(EventKind::JournalTrimmed, text).group(&self.name).bytes(bytes));
     }
+}
+
+/// The window's oldest point.
+fn oldest(space: &Space, timeline: &TimelineView) -> At {
+    timeline.window.map_or(space.horizon, |window| window.oldest)
 }
 
 fn why_closed(why: Closed, limit: Option<u64>) -> String {

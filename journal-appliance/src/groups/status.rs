@@ -5,15 +5,18 @@
 use std::collections::BTreeMap;
 
 use control::answer::{
-    Bookmark, Finding, FindingExtent, Forecast, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress,
-    Timeline, Verified, Window,
+    Bookmark, Finding, FindingExtent, Forecast, Gap, GridStatus, GroupStatus, Health, JournalStatus, Mark,
+    MemberStatus, Progress, Timeline, Verified, Window,
 };
 use control::error::ControlError;
 use control::server::ProgressSink;
-use journal::{HeldBack, Journal, MarkKind, Member, OpCounts, Status, TimelineView};
+use journal::{At, HeldBack, Journal, MarkKind, Member, OpCounts, Status, TimelineView};
 
 use super::{Groups, Held};
 use crate::group::{GroupHandle, journal_error};
+
+/// Newest grid points that are listed in a timeline.
+const GRID_MARKS_MAX: usize = 256;
 
 #[cfg(test)]
 #[path = "status_tests.rs"]
@@ -68,6 +71,7 @@ impl Held {
             gap: None,
             barriers_only: false,
             retention: entry.retention.answer(),
+            grid: None,
             forecast: None,
         };
         let open = match &self.open {
@@ -110,6 +114,7 @@ impl Held {
         status.gaps = timeline.gaps.len() as u64;
         status.gap = timeline.gaps.last().map(gap);
         status.barriers_only = timeline.barriers_only;
+        status.grid = grid(&timeline.grid);
         status.forecast = open.kept().forecast.map(forecast);
         status
     }
@@ -137,6 +142,7 @@ impl Held {
             held_back_by: None,
             reclaimable_bytes: 0,
             retention: entry.retention.answer(),
+            grid: None,
             forecast: None,
         };
         let open = match &self.open {
@@ -163,6 +169,7 @@ impl Held {
         status.distributed = open.journal().space().distributed.get();
         status.held_back_by = kept.held_back_by.as_ref().map(held_back_by);
         status.reclaimable_bytes = kept.leaving;
+        status.grid = grid(&timeline.grid);
         status.forecast = kept.forecast.map(forecast);
         status
     }
@@ -170,12 +177,15 @@ impl Held {
     /// The timeline.
     pub fn timeline(&self) -> Result<Timeline, ControlError> {
         let view = self.open()?.journal().timeline();
+        let newest = &view.grid[view.grid.len().saturating_sub(GRID_MARKS_MAX)..];
+        let marks = newest.iter().map(grid_mark).chain(view.marks.iter().map(mark));
         Ok(Timeline {
             group: self.entry().name,
             window: view.window.map(window),
             barriers_only: view.barriers_only,
+            grid: grid(&view.grid),
             gaps: view.gaps.iter().map(gap).collect(),
-            marks: view.marks.iter().map(mark).collect(),
+            marks: marks.collect(),
             bookmarks: view.bookmarks.iter().map(|bookmark| self.told(bookmark)).collect(),
             counts: counts(&view.counts),
         })
@@ -284,6 +294,17 @@ fn window(window: journal::Window) -> Window {
         newest: window.newest.position.get(),
         newest_ns: window.newest.label.nanos(),
     }
+}
+
+fn grid(points: &[At]) -> Option<GridStatus> {
+    let oldest = points.first()?;
+    let (at, at_ns) = (oldest.position.get(), oldest.label.nanos());
+    Some(GridStatus { points: points.len() as u64, oldest: at, oldest_ns: at_ns })
+}
+
+fn grid_mark(at: &At) -> Mark {
+    let (position, time_ns) = (at.position.get(), at.label.nanos());
+    Mark { position, time_ns, kind: "grid".to_owned(), text: String::new() }
 }
 
 fn forecast(forecast: journal::retention::Forecast) -> Forecast {

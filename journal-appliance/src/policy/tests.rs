@@ -18,10 +18,18 @@ fn refused(assignments: &[&str]) -> String {
 
 #[test]
 fn every_setting_is_read_with_its_units() {
-    let changed = set(Policy::default(), &["window=7d", "journal-limit=500GiB", "journal-full=stop"]).unwrap();
-    let expected = Policy { window_seconds: 604_800, journal_limit: Some(500 << 30), journal_full: JournalFull::Stop };
+    let changed =
+        set(Policy::default(), &["window=7d", "keep=hour:30d,day:365d", "journal-limit=500GiB", "journal-full=stop"])
+            .unwrap();
+    let expected = Policy {
+        window_seconds: 604_800,
+        keep: Grid::new([None, Some(30 * 86_400), Some(365 * 86_400)]).unwrap(),
+        journal_limit: Some(500 << 30),
+        journal_full: JournalFull::Stop,
+    };
     assert_eq!(changed, expected);
     assert_eq!(set(changed, &["journal-limit=none"]).unwrap().journal_limit, None);
+    assert_eq!(set(changed, &["keep=none"]).unwrap().keep, Grid::NONE);
     assert_eq!(set(changed, &["window=90"]).unwrap().window_seconds, 90);
     assert_eq!(set(changed, &["journal-full=shrink"]).unwrap().journal_full, JournalFull::Shrink);
 }
@@ -29,7 +37,7 @@ fn every_setting_is_read_with_its_units() {
 #[test]
 fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
     assert!(refused(&[]).contains("nothing to set"));
-    assert!(refused(&["keep=24h"]).contains("there is no setting \"keep\""));
+    assert!(refused(&["punch-split=1MiB"]).contains("there is no setting \"punch-split\""));
     assert!(refused(&["window=0s"]).contains("from 1s to 3650d"));
     assert!(refused(&["window=forever"]).starts_with("window: "));
     assert!(refused(&["journal-limit=1MiB"]).contains("from 4.0 MiB"));
@@ -49,8 +57,38 @@ fn a_limit_has_room_for_the_segments_that_stay() {
 
 #[test]
 fn it_is_told_as_it_is_set() {
-    assert_eq!(Policy::default().to_string(), "window=48h journal-limit=none journal-full=shrink");
+    assert_eq!(Policy::default().to_string(), "window=48h keep=none journal-limit=none journal-full=shrink");
     let stored = serde_json::to_string(&Policy::default()).unwrap();
-    assert_eq!(stored, r#"{"window_seconds":172800,"journal_limit":null,"journal_full":"shrink"}"#);
+    assert_eq!(stored, r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink"}"#);
     assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+}
+
+#[test]
+fn a_grid_is_levels_with_their_ages_in_their_order() {
+    let kept = |text: &str| set(Policy::default(), &[&format!("keep={text}")]).map(|policy| policy.keep);
+    let day = |days: u32| Some(days * 86_400);
+    assert_eq!(kept("minute:7d,hour:30d,day:365d").unwrap(), Grid::new([day(7), day(30), day(365)]).unwrap());
+    assert_eq!(kept("minute:90,day:1d").unwrap(), Grid::new([Some(90), None, day(1)]).unwrap());
+    assert_eq!(kept("hour:3d").unwrap(), Grid::new([None, day(3), None]).unwrap());
+    let refused = |text: &str| refused(&[&format!("keep={text}")]);
+    assert_eq!(refused("24h"), "keep=24h: \"24h\" is not LEVEL:AGE, as in hour:30d");
+    assert_eq!(refused("week:1d"), "keep=week:1d: there is no level \"week\", only minute, hour and day");
+    let order = "each level may be given once: minute first, then hour, then day";
+    assert_eq!(refused("day:9d,hour:3d"), format!("keep=day:9d,hour:3d: {order}"));
+    assert_eq!(refused("day:3d,day:9d"), format!("keep=day:3d,day:9d: {order}"));
+    assert_eq!(refused("hour:9d,day:9d"), "keep=hour:9d,day:9d: day has to be kept longer than hour");
+    assert_eq!(refused("minute:46d"), "keep=minute:46d: that could be 66241 points, and 65536 may be kept");
+    assert!(refused("day:0s").starts_with("keep=day:0s: day=0s: it may be from 1s to 3650d"));
+    assert!(refused("day:3651d").contains("from 1s to 3650d"));
+    assert!(refused("day:soon").starts_with("keep=day:soon: day: "));
+    assert!(refused("hour:1h,").contains("is not LEVEL:AGE") && refused("").contains("is not LEVEL:AGE"));
+}
+
+#[test]
+fn a_grid_is_stored_as_it_is_set_and_nonsense_is_no_policy() {
+    let policy = set(Policy::default(), &["keep=minute:7d,hour:30d"]).unwrap();
+    let stored = serde_json::to_string(&policy).unwrap();
+    assert!(stored.contains(r#""keep":"minute:7d,hour:30d""#), "{stored}");
+    assert_eq!(serde_json::from_str::<Policy>(&stored).unwrap(), policy);
+    assert!(serde_json::from_str::<Policy>(r#"{"keep":"hour"}"#).is_err());
 }

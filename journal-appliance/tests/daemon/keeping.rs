@@ -13,11 +13,12 @@ impl World {
         self.ask(&ApplianceRequest::GroupSet { group: "g".to_owned(), settings, dry_run })
     }
 
-    fn keeps(&self) -> (u64, Option<u64>, String) {
+    fn keeps(&self) -> (u64, Vec<(String, u64)>, Option<u64>, String) {
         match self.ask(&ApplianceRequest::JournalStatus { group: Some("g".to_owned()) }) {
             Ok(Answer::Journals { journals }) => {
                 let kept = journals[0].retention.clone();
-                (kept.window_seconds, kept.journal_limit, kept.journal_full)
+                let levels = kept.keep.into_iter().map(|level| (level.span, level.seconds));
+                (kept.window_seconds, levels.collect(), kept.journal_limit, kept.journal_full)
             }
             other => panic!("no status: {other:?}"),
         }
@@ -62,24 +63,24 @@ fn refused(outcome: Result<impl std::fmt::Debug, ControlError>) -> String {
 #[test]
 fn what_is_kept_is_set_as_a_whole_shown_and_kept_over_a_restart() {
     let mut at = Joined::new();
-    assert_eq!(at.world.keeps(), (172_800, None, "shrink".to_owned()));
-    let wanted = ["window=7d", "journal-limit=1GiB", "journal-full=stop"];
+    assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()));
+    let wanted = ["window=7d", "keep=hour:30d", "journal-limit=1GiB", "journal-full=stop"];
     for (settings, dry_run) in [(&wanted[..], true), (&["window=1h", "journal-full=block"][..], false)] {
         assert_eq!(at.world.set(settings, dry_run).is_ok(), dry_run);
-        assert_eq!(at.world.keeps(), (172_800, None, "shrink".to_owned()), "nothing was changed");
+        assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()), "nothing was changed");
     }
     for expected in [Outcome::Changed, Outcome::AlreadySo] {
         match at.world.set(&wanted, false) {
             Ok(Answer::RetentionSet { outcome, message, .. }) => {
                 assert_eq!(outcome, expected);
-                assert_eq!(message, "group g: window=7d journal-limit=1.0 GiB journal-full=stop");
+                assert_eq!(message, "group g: window=7d keep=hour:30d journal-limit=1.0 GiB journal-full=stop");
             }
             other => panic!("not set: {other:?}"),
         }
     }
     at.world.stop();
     at.world.start();
-    assert_eq!(at.world.keeps(), (604_800, Some(1 << 30), "stop".to_owned()));
+    assert_eq!(at.world.keeps(), (604_800, vec![("hour".to_owned(), 30 * 86_400)], Some(1 << 30), "stop".to_owned()));
 }
 
 #[test]

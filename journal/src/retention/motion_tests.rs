@@ -15,6 +15,7 @@ struct World {
     now: u64,
     appended: u64,
     pins: Vec<Position>,
+    grid: Vec<GridPoint>,
 }
 
 impl World {
@@ -45,10 +46,18 @@ impl World {
 
     /// What the engine does in a second.
     fn engine(&mut self, decision: &Decision, speed: u64) {
+        if let Some(before) = decision.early {
+            self.grid.retain(|point| point.position >= before);
+        }
         if let Some(to) = decision.forget {
+            // Of what grows old some stays.
+            let passed = self.space.horizon.position.get()..to.get();
+            let stay = passed.filter(|at| at % 17 == 0 && decision.early != Some(to)).map(Position::new);
+            self.grid.extend(stay.map(|position| GridPoint { position, floor: position }));
             self.space.horizon = At { position: to, label: self.label_of(to) };
         }
         let follow = Position::new(self.space.distributed.get() + speed).min(decision.floor);
+        let follow = self.grid.first().map_or(follow, |point| follow.min(point.floor));
         self.space.distributed = self.space.distributed.max(follow);
         let (done, newest) = (self.space.distributed, self.head);
         self.space.segments.retain(|s| s.last.position > done || s.last.position.get() == newest);
@@ -69,7 +78,7 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
             segments: Vec::new(),
             other_bytes: 0,
         };
-        let mut world = World { space, head: 0, now: 1_000, appended: 0, pins: Vec::new() };
+        let mut world = World { space, head: 0, now: 1_000, appended: 0, pins: Vec::new(), grid: Vec::new() };
         let (mut rate, mut stage, mut open) = (1, Stage::Whole, true);
         for _ in 0..600 {
             world.now += 1;
@@ -99,6 +108,7 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
                 head,
                 aged,
                 pins: &world.pins,
+                grid: &world.grid,
                 room: None,
                 appended: world.appended,
             };
@@ -118,6 +128,7 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
                         assert_ne!(stage, Stage::Whole, "{told}");
                         stage = Stage::Whole;
                     }
+                    News::GridShrinks { points } => assert!(*points > 0, "{told}"),
                     News::Closed(_) => assert!(std::mem::replace(&mut open, false), "{told}"),
                     News::Open => assert!(!std::mem::replace(&mut open, true), "{told}"),
                 }
@@ -130,6 +141,7 @@ fn a_journal_in_motion_stays_within_its_limit_and_says_what_happens() {
             if decision.forget.is_some_and(|to| to > aged) {
                 assert_eq!(stage, Stage::Shrinking, "{told}");
             }
+            assert!(decision.early.is_none_or(|early| early <= aged || decision.forget == Some(early)), "{told}");
             // Fast enough for what hosts write.
             let speed = 20 + rng.below(20);
             world.engine(&decision, speed);

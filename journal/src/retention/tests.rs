@@ -31,7 +31,7 @@ fn limits(window_ns: u64, bytes: Option<u64>, full: WhenFull) -> Limits {
 
 fn view<'a>(space: &'a Space, aged: u64, pins: &'a [Position]) -> View<'a> {
     let head = space.segments.last().map_or(at(0), |segment| segment.last);
-    View { elapsed_ns: 0, space, head, aged: Position::new(aged), pins, room: None, appended: 0 }
+    View { elapsed_ns: 0, space, head, aged: Position::new(aged), pins, grid: &[], room: None, appended: 0 }
 }
 
 /// One step at the time of the newest record.
@@ -216,13 +216,99 @@ fn a_clock_that_leaps_takes_no_history_along() {
 fn trimming_says_what_it_frees_and_what_pins_keep() {
     let space = space(10, 15);
     let pins = [Position::new(25)];
-    let all = trim_before(&space, &pins, Position::new(60));
-    assert_eq!(all, Trim { to: Position::new(60), bytes: 800, pinned: 400 });
-    assert_eq!(trim_before(&space, &[], Position::new(5)).to, Position::new(15), "never back");
-    assert_eq!(trim_to_size(&space, &[], 600), Trim { to: Position::new(40), bytes: 600, pinned: 0 });
-    assert_eq!(trim_to_size(&space, &pins, 600), Trim { to: Position::new(20), bytes: 800, pinned: 0 });
-    assert_eq!(trim_to_size(&space, &[], 0).to, Position::new(80));
-    assert_eq!(trim_to_size(&space, &[], 900), Trim { to: Position::new(15), bytes: 900, pinned: 0 });
+    let trim = |to, before, bytes, pinned| Trim { to: Position::new(to), before: Position::new(before), bytes, pinned };
+    assert_eq!(trim_before(&space, &pins, &[], Position::new(60)), trim(60, 60, 800, 400));
+    assert_eq!(trim_before(&space, &[], &[], Position::new(5)).to, Position::new(15), "never back");
+    assert_eq!(trim_to_size(&space, &[], &[], 600), trim(40, 40, 600, 0));
+    assert_eq!(trim_to_size(&space, &pins, &[], 600), trim(20, 20, 800, 0));
+    assert_eq!(trim_to_size(&space, &[], &[], 0).to, Position::new(80));
+    assert_eq!(trim_to_size(&space, &[], &[], 900), trim(15, 0, 900, 0));
+}
+
+fn grid_point(position: u64, floor: u64) -> GridPoint {
+    GridPoint { position: Position::new(position), floor: Position::new(floor) }
+}
+
+/// Grid points that need what is behind themselves.
+fn grid(positions: &[u64]) -> Vec<GridPoint> {
+    positions.iter().map(|at| grid_point(*at, *at)).collect()
+}
+
+fn thin(limit: u64, full: WhenFull, space: &Space, pins: &[u64], grid: &[GridPoint]) -> Decision {
+    let pins: Vec<_> = pins.iter().map(|pin| Position::new(*pin)).collect();
+    Retention::new(limits(HOUR, Some(limit), full)).step(&View { grid, ..view(space, 0, &pins) })
+}
+
+#[test]
+fn grid_points_keep_what_is_behind_them() {
+    let decision = thin(2000, WhenFull::Shrink, &space(10, 60), &[], &grid(&[25, 47]));
+    assert_eq!((decision.early, decision.floor), (None, Position::new(25)));
+    assert_eq!((decision.leaving, decision.news), (2 * EACH, Vec::new()));
+}
+
+#[test]
+fn the_oldest_grid_points_go_first_and_no_more_than_it_takes() {
+    let points = grid(&[3, 5, 17, 25, 47]);
+    let decision = thin(950, WhenFull::Shrink, &space(10, 60), &[], &points);
+    assert_eq!((decision.early, decision.forget), (Some(Position::new(18)), None), "800 stay, and one more has room");
+    assert_eq!((decision.floor, decision.leaving), (Position::new(25), 2 * EACH));
+    assert_eq!(decision.news, [News::GridShrinks { points: 3 }]);
+    assert_eq!(decision.closed, None);
+}
+
+#[test]
+fn the_window_shrinks_when_no_grid_points_are_left() {
+    let decision = thin(450, WhenFull::Shrink, &space(10, 60), &[], &grid(&[25, 47]));
+    let to = Some(Position::new(70));
+    assert_eq!((decision.early, decision.forget), (to, to));
+    let window_ns = 30 * SECOND;
+    let fills = News::Fills { in_ns: None, window_ns: Some(window_ns) };
+    assert_eq!(decision.news, [fills, News::Shrinks { window_ns }, News::GridShrinks { points: 2 }]);
+    let enough = thin(550, WhenFull::Shrink, &space(10, 60), &[], &grid(&[25, 47]));
+    assert_eq!((enough.early, enough.forget), (Some(Position::new(48)), None), "60 is the window's, and stays");
+}
+
+#[test]
+fn grid_points_that_would_free_nothing_stay() {
+    let behind_a_bookmark = thin(650, WhenFull::Shrink, &space(10, 60), &[15], &grid(&[5, 25, 47]));
+    assert_eq!((behind_a_bookmark.early, behind_a_bookmark.leaving), (Some(Position::new(6)), EACH));
+    assert_eq!(behind_a_bookmark.closed, Some(Closed::Pinned { bytes: 1000 }));
+    let stop = thin(950, WhenFull::Stop, &space(10, 60), &[], &grid(&[5]));
+    assert_eq!((stop.early, stop.forget, stop.news.len()), (None, None, 1));
+}
+
+#[test]
+fn a_point_that_a_rollback_left_goes_with_all_that_are_older() {
+    // 40 was written behind a rollback to 5 that was undone: it needs what is behind 5.
+    let points = [grid_point(25, 25), grid_point(40, 5), grid_point(47, 47)];
+    let decision = thin(1050, WhenFull::Shrink, &space(10, 60), &[], &points);
+    assert_eq!((decision.early, decision.leaving), (Some(Position::new(41)), 4 * EACH));
+}
+
+#[test]
+fn grid_points_that_go_all_the_time_are_told_of_once_an_hour() {
+    let mut retention = Retention::new(limits(HOUR, Some(1050), WhenFull::Shrink));
+    let mut told = |elapsed_ns, points: &[u64]| {
+        let decision = retention.step(&View { elapsed_ns, grid: &grid(points), ..view(&space(10, 60), 0, &[]) });
+        (decision.early.map(Position::get), decision.news)
+    };
+    assert_eq!(told(0, &[5, 17]), (Some(6), vec![News::GridShrinks { points: 1 }]));
+    assert_eq!(told(SECOND, &[6, 7, 17]), (Some(8), vec![]));
+    assert_eq!(told(HOUR - 1, &[8, 17]), (Some(9), vec![]));
+    assert_eq!(told(HOUR, &[17]), (None, vec![News::GridShrinks { points: 3 }]), "none is passed over");
+    assert_eq!(told(3 * HOUR, &[17]), (None, vec![]));
+}
+
+#[test]
+fn trimming_gives_up_grid_points_before_a_point_and_the_oldest_for_a_size() {
+    let (space, points) = (space(10, 60), grid(&[5, 25, 47]));
+    let trim = |to, before, bytes, pinned| Trim { to: Position::new(to), before: Position::new(before), bytes, pinned };
+    assert_eq!(trim_before(&space, &[], &points, Position::new(25)), trim(60, 25, 800, 0));
+    assert_eq!(trim_before(&space, &[], &points, Position::new(70)), trim(70, 70, 300, 0));
+    assert_eq!(trim_before(&space, &[Position::new(15)], &points, Position::new(25)), trim(60, 25, 900, 100));
+    assert_eq!(trim_to_window(&space, &[], &points[1..], Position::new(70)), trim(70, 0, 800, 0));
+    assert_eq!(trim_to_size(&space, &[], &points, 850), trim(60, 6, 800, 0));
+    assert_eq!(trim_to_size(&space, &[], &points, 250), trim(80, 80, 200, 0));
 }
 
 /// A journal of any shape.
@@ -245,6 +331,10 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let space = any_space(&mut rng);
         let head = space.segments.last().map_or(at(0), |segment| segment.last);
         let pins: Vec<_> = (0..rng.below(4)).map(|_| Position::new(rng.below(head.position.get() + 1))).collect();
+        let mut grid: Vec<_> = (0..rng.below(6)).map(|_| rng.below(space.horizon.position.get().max(1))).collect();
+        grid.sort_unstable();
+        let floor = |at: u64, rng: &mut Rng| if rng.one_in(4) { rng.below(at + 1) } else { at };
+        let grid: Vec<_> = grid.iter().map(|at| grid_point(*at, floor(*at, &mut rng))).collect();
         let full = if rng.below(2) == 0 { WhenFull::Shrink } else { WhenFull::Stop };
         let limit = (rng.below(2) == 0).then(|| rng.below(2000));
         let room = (rng.below(2) == 0).then(|| Room { free: rng.below(300), reserve: rng.below(600) });
@@ -252,7 +342,7 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let mut retention = Retention::new(limits);
         let cutoff = retention.cutoff(0, head.label, head.label, Label::default());
         let aged = Position::new(cutoff.nanos() / SECOND);
-        let view = View { head, aged, room, ..view(&space, 0, &pins) };
+        let view = View { head, aged, room, grid: &grid, ..view(&space, 0, &pins) };
         let decision = retention.step(&view);
         let told = format!("SEED={seed}: {decision:?} for {view:?}");
 
@@ -263,6 +353,15 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
         let early = decision.forget.is_some_and(|to| to > aged);
         assert!(!early || full == WhenFull::Shrink, "stop gives up nothing early: {told}");
         assert!(!early || pins.iter().all(|pin| horizon <= *pin), "nothing goes for nothing: {told}");
+        let before = decision.early.unwrap_or(Position::ORIGIN);
+        let left = |before: Position| grid.iter().filter(move |point| point.position >= before);
+        let gone = grid.len() - left(before).count();
+        assert!(left(before).all(|point| decision.floor <= point.floor), "no grid point is passed: {told}");
+        assert!(gone == 0 || full == WhenFull::Shrink, "stop gives up nothing: {told}");
+        assert!(!early || left(before).next().is_none(), "grid points go before the window does: {told}");
+        assert!(early || decision.early.is_none_or(|before| before <= horizon), "{told}");
+        let thins = News::GridShrinks { points: gone as u64 };
+        assert_eq!(decision.news.contains(&thins), gone > 0, "is told: {told}");
         let first = decision.news.first().is_some_and(|news| matches!(news, News::Fills { .. }));
         let then = decision.news.get(1).is_some_and(|news| matches!(news, News::Shrinks { .. }));
         assert_eq!((early, early), (first, then), "is announced, then told: {told}");
@@ -273,19 +372,24 @@ fn whatever_the_journal_a_plan_keeps_its_promises() {
 
         // The size is reached where giving up points can reach it, and with no more of them than it takes.
         let pin = pins.iter().min().copied().unwrap_or(Position::new(u64::MAX));
-        let stays = |to: Position| {
-            let gone = space.segments.iter().rev().skip(1).filter(|s| s.last.position <= to.min(pin));
+        let stays = |floor: Position| {
+            let gone = space.segments.iter().rev().skip(1).filter(|s| s.last.position <= floor.min(pin));
             total(&space) - gone.map(|segment| segment.bytes).sum::<u64>()
         };
-        let fits = |to: Position| {
-            let by_limit = limits.bytes.is_none_or(|limit| stays(to) + segment_bytes(&space) <= limit);
-            by_limit && room.is_none_or(|room| room.free + total(&space) - stays(to) >= room.reserve)
+        let fits = |floor: Position| {
+            let by_limit = limits.bytes.is_none_or(|limit| stays(floor) + segment_bytes(&space) <= limit);
+            by_limit && room.is_none_or(|room| room.free + total(&space) - stays(floor) >= room.reserve)
         };
         let may: Vec<_> = space.segments.iter().rev().skip(SEGMENTS_MIN).map(|s| s.last.position).collect();
         if full == WhenFull::Shrink && may.iter().any(|to| fits(*to)) {
-            assert!(fits(horizon), "it could have fitted: {told}");
+            assert!(fits(decision.floor), "it could have fitted: {told}");
         }
-        let before: Vec<_> = may.iter().filter(|to| **to < horizon && **to >= aged).collect();
-        assert!(!early || before.iter().all(|to| !fits(**to)), "less would have done: {told}");
+        let less: Vec<_> = may.iter().filter(|to| **to < horizon && **to >= aged.max(space.horizon.position)).collect();
+        assert!(!early || less.iter().all(|to| !fits(**to)), "less would have done: {told}");
+        let last = grid.iter().rfind(|point| point.position < before);
+        if let Some(last) = last.filter(|_| !early) {
+            let floor = left(last.position).map(|point| point.floor).min().unwrap_or(horizon).min(horizon);
+            assert!(!fits(floor), "one grid point less would have done: {told}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the canned appliance says of what it keeps: policy, bookmarks and their holds, trimming.
 
 use super::{MIB, SECOND, TEN, done, known};
-use control::answer::{Answer, Bookmark, Forecast, Outcome, RetentionPolicy, Trim};
+use control::answer::{Answer, Bookmark, Forecast, GridLevel, Outcome, RetentionPolicy, Trim};
 use control::error::ControlError;
 use control::point::PointSpec;
 use control::request::{ApplianceRequest, TrimTo};
@@ -10,7 +10,8 @@ pub const FORECAST: Forecast =
     Forecast { bytes_per_second: 4 * MIB, window_seconds: 31 * 3600, full_in_seconds: Some(45 * 60) };
 
 pub fn retention() -> RetentionPolicy {
-    RetentionPolicy { window_seconds: 48 * 3600, journal_limit: None, journal_full: "shrink".into() }
+    let keep = vec![GridLevel { span: "day".into(), seconds: 30 * 86_400 }];
+    RetentionPolicy { window_seconds: 48 * 3600, keep, journal_limit: None, journal_full: "shrink".into() }
 }
 
 pub fn morning() -> Bookmark {
@@ -27,11 +28,13 @@ fn trim(to: &TrimTo) -> Trim {
     let nothing = *to == TrimTo::Window;
     Trim {
         group: "web".into(),
-        oldest: 1,
+        oldest: 22,
         oldest_ns: TEN,
-        to: if nothing { 1 } else { 217 },
+        to: if nothing { 22 } else { 217 },
         to_ns: if nothing { TEN } else { TEN + 123_456_789 },
-        positions: if nothing { 0 } else { 216 },
+        positions: if nothing { 0 } else { 195 },
+        grid_points: if nothing { 0 } else { 30 },
+        before: if nothing { 0 } else { 217 },
         bytes: 30 * MIB,
         bytes_after: if nothing { 30 * MIB } else { 20 * MIB },
         pinned_bytes: if small { MIB } else { 0 },
@@ -45,12 +48,18 @@ fn set_retention(settings: &[String]) -> Result<Answer, ControlError> {
     let mut retention = retention();
     for setting in settings {
         match setting.as_str() {
+            "keep=none" => retention.keep.clear(),
+            "keep=week:52d" => {
+                let why = "keep=week:52d: there is no level \"week\", only minute, hour and day";
+                return Err(ControlError::usage(why));
+            }
             "window=7d" => retention.window_seconds = 7 * 86_400,
             "journal-full=stop" => retention.journal_full = "stop".into(),
             odd => return Err(ControlError::usage(format!("{odd}: journal-full is shrink or stop"))),
         }
     }
-    let message = "group web: window=7d journal-limit=none journal-full=stop".into();
+    let keep = if retention.keep.is_empty() { "none" } else { "day:30d" };
+    let message = format!("group web: window=7d keep={keep} journal-limit=none journal-full=stop");
     Ok(Answer::RetentionSet { outcome: Outcome::Changed, message, retention })
 }
 

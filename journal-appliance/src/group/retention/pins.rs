@@ -66,6 +66,8 @@ impl Group {
 
     /// Whether this position can be gone back to: it is in the window, or something keeps it.
     pub(in crate::group) fn is_kept(&self, position: Position) -> bool {
-        position >= self.journal.space().horizon.position || self.pins().contains(&position)
+        position >= self.journal.space().horizon.position
+            || self.pins().contains(&position)
+            || self.journal.grid().iter().any(|at| at.position == position)
     }
 }

@@ -7,11 +7,12 @@ use control::error::ControlError;
 use control::request::TrimTo;
 use control::size::Size;
 use control::time::local;
-use journal::retention::{self, total};
-use record::position::Position;
+use journal::retention::{self, not_before, total};
+use record::position::{Label, Position};
 use std::sync::PoisonError;
 
 use super::super::{Group, journal_error, resolve};
+use super::thinning::{Present, count_gone};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -34,19 +35,32 @@ impl Group {
             )));
         }
         let (space, timeline) = (self.journal.space(), self.journal.timeline());
+        let (grid, horizon) = (self.journal.grid(), space.horizon.position);
+        let points = self.grid_points(&grid, horizon);
+        let mut stay = None;
         let plan = match &order.to {
             TrimTo::Before { point } => {
                 let to = resolve(&self.journal, &doing, &point.clone().into(), true)?;
                 self.nothing_held_before(&doing, to, &order.holds)?;
-                retention::trim_before(&space, &self.floors(to), to)
+                retention::trim_before(&space, &self.floors(to.max(horizon)), &points, to)
             }
-            TrimTo::Size { bytes } => retention::trim_to_size(&space, &self.floors(space.horizon.position), *bytes),
+            TrimTo::Size { bytes } => retention::trim_to_size(&space, &self.floors(horizon), &points, *bytes),
             TrimTo::Window => {
-                let to = self.aged(&timeline);
-                retention::trim_before(&space, &self.floors(to), to)
+                let cutoff = self.cutoff(&timeline);
+                let mut to = self.aged(cutoff);
+                if !self.thins_nothing(&grid) {
+                    let now = self.believed();
+                    let present = Present { grid: &grid, oldest: super::oldest(&space, &timeline), now, cutoff };
+                    let step = self.passing(&present, Position::ORIGIN, true);
+                    to = step.to.position;
+                    stay = Some(step.stays);
+                }
+                let points = stay.as_ref().map_or(points, |stay| self.grid_points(stay, to.max(horizon)));
+                retention::trim_to_window(&space, &self.floors(to.max(horizon)), &points, to)
             }
         };
-        let oldest = timeline.window.map_or(space.horizon, |window| window.oldest);
+        let stay = stay.unwrap_or_else(|| not_before(&grid, plan.before).to_vec());
+        let oldest = super::oldest(&space, &timeline);
         let at = space.segments.iter().map(|segment| segment.last).find(|last| last.position == plan.to);
         let to_ns = match at {
             Some(last) => last.label.nanos(),
@@ -54,7 +68,9 @@ impl Group {
             // It is told only, so one that cannot be told is no reason to refuse.
             None => self.journal.image(plan.to).map_or(0, |image| image.at().label.nanos()),
         };
-        let bookmarks = timeline.bookmarks.iter().filter(|bookmark| bookmark.at.position < plan.to);
+        // With grid points left, bookmarks among them are no surprise.
+        let first = if plan.before == Position::ORIGIN { plan.to } else { plan.before };
+        let bookmarks = timeline.bookmarks.iter().filter(|bookmark| bookmark.at.position < first);
         let trim = Trim {
             group: self.name.clone(),
             oldest: oldest.position.get(),
@@ -62,6 +78,8 @@ impl Group {
             to: plan.to.max(oldest.position).get(),
             to_ns,
             positions: plan.to.get().saturating_sub(oldest.position.get()),
+            grid_points: count_gone(&grid, &stay, horizon),
+            before: plan.before.get(),
             bytes: total(&space),
             bytes_after: plan.bytes,
             pinned_bytes: plan.pinned,
@@ -71,16 +89,32 @@ impl Group {
                 TrimTo::Before { .. } | TrimTo::Window => true,
             },
         };
-        if !order.dry_run && trim.positions > 0 {
-            self.journal.forget(plan.to).map_err(|e| journal_error(&doing, &e))?;
+        if !order.dry_run && (trim.positions > 0 || trim.grid_points > 0) {
+            let failed = |e| journal_error(&doing, &e);
+            self.keep_points(&grid, &stay).map_err(failed)?;
+            if trim.positions > 0 {
+                self.journal.forget(plan.to).map_err(failed)?;
+            }
             let freed = trim.bytes.saturating_sub(trim.bytes_after);
-            tracing::info!(group = self.name, oldest = %plan.to, "points were given up on request");
-            self.tell_trimmed(format!("points before seq:{} were given up; {} come free", plan.to, Size(freed)), freed);
+            tracing::info!(group = self.name, oldest = %first, "points were given up on request");
+            let points = match trim.grid_points {
+                0 => String::new(),
+                points => format!(", grid points among them: {points}"),
+            };
+            self.tell_trimmed(
+                format!("points before seq:{first} were given up{points}; {} come free", Size(freed)),
+                freed,
+            );
             // At once, not within a second.
             self.retaining.looked = None;
             self.look_at_retention();
         }
         Ok(trim)
+    }
+
+    /// The time by which ages are told.
+    fn believed(&self) -> Label {
+        self.retaining.keeping.as_ref().map_or(Label::default(), |(retention, _)| retention.now())
     }
 
     fn nothing_held_before(&self, doing: &str, to: Position, holds: &[(String, u64)]) -> Result<(), ControlError> {

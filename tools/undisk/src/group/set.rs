@@ -21,7 +21,7 @@ pub struct Set {
     /// The group's name
     name: String,
     /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
-    /// journal-limit=SIZE|none, journal-full=shrink|stop
+    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
@@ -128,5 +128,8 @@ pub fn retention(retention: &RetentionPolicy) -> String {
         "stop" => "the journal stops when there is no room",
         other => other,
     };
-    format!("every write of {window}{limit}; {full}")
+    let older: Vec<_> =
+        retention.keep.iter().map(|level| format!("{} for {}", level.span, span(level.seconds))).collect();
+    let older = if older.is_empty() { String::new() } else { format!(", the newest of each {}", older.join(", ")) };
+    format!("every write of {window}{older}{limit}; {full}")
 }

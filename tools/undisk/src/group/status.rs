@@ -6,7 +6,7 @@ use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use crate::table::labelled;
 use clap::Args;
-use control::answer::{Answer, Forecast, GroupMode, GroupStatus, Lag, SplitterGroup, Window};
+use control::answer::{Answer, Forecast, GridStatus, GroupMode, GroupStatus, Lag, SplitterGroup, Window};
 use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
@@ -56,6 +56,11 @@ pub fn window(window: Option<Window>) -> String {
         || "nothing can be opened yet".to_owned(),
         |w| format!("seq:{} ({}) to seq:{} ({})", w.oldest, local(w.oldest_ns), w.newest, local(w.newest_ns)),
     )
+}
+
+/// What there is that is older than a window, in words.
+pub fn grid(grid: &GridStatus) -> String {
+    format!("{} points older than the window, the oldest seq:{} ({})", grid.points, grid.oldest, local(grid.oldest_ns))
 }
 
 /// How far the journal is behind, in words.
@@ -117,6 +122,9 @@ fn told(group: &GroupStatus, side: Option<&SplitterGroup>) -> Vec<(&'static str,
         ("journal", format!("{} in {}", Size(group.journal_bytes), group.journal.display())),
         ("linked", if group.linked { "yes" } else { "no" }.into()),
     ];
+    if let Some(grid) = &group.grid {
+        told.insert(3, ("grid", self::grid(grid)));
+    }
     if let Some(forecast) = &group.forecast {
         told.push(("forecast", self::forecast(forecast)));
     }

@@ -60,6 +60,18 @@ const COLUMNS: &[Column<JournalStatus>] = &[
         usual: true,
         cell: |j| Cell::Text(j.forecast.map_or_else(String::new, |forecast| span(forecast.window_seconds))),
     },
+    Column {
+        name: "grid",
+        about: "grid points: those that are older than the window",
+        usual: false,
+        cell: |j| Cell::Count(j.grid.map_or(0, |grid| grid.points)),
+    },
+    Column {
+        name: "grid-oldest",
+        about: "time of the oldest grid point",
+        usual: false,
+        cell: |j| Cell::Time(j.grid.map_or(0, |grid| grid.oldest_ns)),
+    },
     Column { name: "keeps", about: "what is kept", usual: false, cell: |j| Cell::Text(retention(&j.retention)) },
     Column {
         name: "full-in",

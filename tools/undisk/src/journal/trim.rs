@@ -45,7 +45,7 @@ impl Trim {
         if self.dry_run {
             return Ok(short(&plan, Report::new().field("plan", &plan).results(told(&plan))));
         }
-        if plan.positions == 0 {
+        if gives_up_nothing(&plan) {
             return Ok(trimmed(Outcome::AlreadySo, &plan));
         }
         if !(session.json || session.quiet) || (!self.yes && somebody_to_ask()) {
@@ -56,7 +56,7 @@ impl Trim {
         confirm(&format!("give up points of group {group} for ever"), &group, self.yes)?;
         let to = match to {
             // The very position that the plan speaks of: `-5m` moves while a person reads.
-            TrimTo::Before { .. } => TrimTo::Before { point: PointSpec::Seq { position: plan.to } },
+            TrimTo::Before { .. } => TrimTo::Before { point: PointSpec::Seq { position: plan.before } },
             same @ (TrimTo::Size { .. } | TrimTo::Window) => same,
         };
         let (outcome, done) = ask(session, &group, to, false)?;
@@ -74,11 +74,20 @@ fn ask(session: &Session, group: &str, to: TrimTo, dry_run: bool) -> Result<(Out
 
 /// What is given up, in lines.
 fn told(plan: &Plan) -> Vec<String> {
-    if plan.positions == 0 {
-        return vec![format!("group {} gives up nothing: its oldest point is seq:{}", plan.group, plan.oldest)];
+    if gives_up_nothing(plan) {
+        return vec![nothing(plan)];
     }
-    let mut lines = vec![
-        format!(
+    let mut lines = Vec::new();
+    if plan.grid_points > 0 {
+        let which =
+            if plan.before > 0 { format!("those before seq:{}", plan.before) } else { "too old ones".to_owned() };
+        lines.push(format!(
+            "group {} gives up {} grid points, {which}; this cannot be undone",
+            plan.group, plan.grid_points
+        ));
+    }
+    if plan.positions > 0 {
+        lines.push(format!(
             "group {} gives up {} positions, from seq:{} ({}) up to seq:{} ({}), which stays; this cannot be undone",
             plan.group,
             plan.positions,
@@ -86,9 +95,9 @@ fn told(plan: &Plan) -> Vec<String> {
             local(plan.oldest_ns),
             plan.to,
             local(plan.to_ns)
-        ),
-        format!("its journal then takes {} instead of {}", Size(plan.bytes_after), Size(plan.bytes)),
-    ];
+        ));
+    }
+    lines.push(format!("its journal then takes {} instead of {}", Size(plan.bytes_after), Size(plan.bytes)));
     if !plan.bookmarks.is_empty() {
         lines.push(format!("bookmarks that stay all the same: {}", plan.bookmarks.join(", ")));
     }
@@ -96,6 +105,14 @@ fn told(plan: &Plan) -> Vec<String> {
         lines.push(format!("{} more come free when bookmarks are removed and images closed", Size(plan.pinned_bytes)));
     }
     lines
+}
+
+fn gives_up_nothing(plan: &Plan) -> bool {
+    plan.positions == 0 && plan.grid_points == 0
+}
+
+fn nothing(plan: &Plan) -> String {
+    format!("group {} gives up nothing: its oldest point is seq:{}", plan.group, plan.oldest)
 }
 
 fn short(plan: &Plan, report: Report) -> Report {
@@ -112,8 +129,16 @@ fn short(plan: &Plan, report: Report) -> Report {
 }
 
 fn trimmed(outcome: Outcome, done: &Plan) -> Report {
-    let line = if done.positions == 0 {
-        format!("group {} gives up nothing: its oldest point is seq:{}", done.group, done.oldest)
+    let line = if gives_up_nothing(done) {
+        nothing(done)
+    } else if done.positions == 0 {
+        format!(
+            "group {} gave up {} grid points; {} come free in a while (undisk journal status {})",
+            done.group,
+            done.grid_points,
+            Size(done.bytes.saturating_sub(done.bytes_after)),
+            done.group
+        )
     } else {
         format!(
             "the oldest point of group {} is seq:{}; {} come free in a while (undisk journal status {})",

@@ -1,6 +1,6 @@
 //! `undisk point list`: the timeline.
 
-use crate::group::status::{lag, mode, points, window};
+use crate::group::status::{grid, lag, mode, points, window};
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use crate::table::{Cell, Column, ListArgs, labelled};
@@ -17,15 +17,15 @@ pub struct List {
     /// The group's name
     #[arg(required_unless_present = "columns")]
     group: Option<String>,
-    /// Every flush on a line of its own; without it and without -H, many in a row share one
+    /// Every flush and every grid point on a line of its own; without it and without -H, many in a row share one
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     shape: ListArgs,
 }
 
-/// So many flushes in a row each have a line of their own; more share one.
-const FLUSHES_SHOWN: usize = 3;
+/// So many flushes, or grid points, in a row each have a line of their own; more share one.
+const IN_A_ROW_SHOWN: usize = 3;
 
 /// One line of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ const COLUMNS: &[Column<Moment>] = &[
     Column { name: "time", about: "when", usual: true, cell: |m| Cell::Time(m.time_ns) },
     Column {
         name: "kind",
-        about: "flush, bookmark, gap, rollback, ...",
+        about: "flush, bookmark, grid, gap, rollback, ...",
         usual: true,
         cell: |m| Cell::Text(m.kind.clone()),
     },
@@ -76,6 +76,15 @@ impl List {
                 ("points", points(timeline.barriers_only).to_owned()),
                 ("records", records.join(", ")),
             ];
+            if let Some(points) = &timeline.grid {
+                let listed = timeline.marks.iter().filter(|mark| mark.kind == "grid").count();
+                let all = if points.points > listed as u64 {
+                    format!("; the newest {listed} are listed; all can be opened")
+                } else {
+                    String::new()
+                };
+                about.push(("grid", grid(points) + &all));
+            }
             if let Some(side) = &side {
                 about.push(("state", mode(side.mode).to_owned()));
                 about.push(("lag", lag(&side.lag)));
@@ -110,14 +119,14 @@ fn moments(timeline: &Timeline) -> Vec<Moment> {
     all
 }
 
-/// The same with one line for many flushes in a row: a busy host flushes several times a second, and the rest of the
-/// timeline would drown.
+/// The same with one line for many flushes in a row, and for many grid points: a busy host flushes several times a second,
+/// a grid has a point a minute, and the rest of the timeline would drown.
 fn folded(moments: &[Moment]) -> Vec<Moment> {
-    let is_flush = |moment: &Moment| moment.kind == "flush";
+    let many = |moment: &Moment| moment.kind == "flush" || moment.kind == "grid";
     let mut lines = Vec::new();
-    for run in moments.chunk_by(|a, b| is_flush(a) && is_flush(b)) {
+    for run in moments.chunk_by(|a, b| many(a) && a.kind == b.kind) {
         match run {
-            [first, .., last] if run.len() > FLUSHES_SHOWN => {
+            [first, .., last] if run.len() > IN_A_ROW_SHOWN => {
                 let text = format!(
                     "{} in a row, the last is seq:{} at {} (--all shows each)",
                     run.len(),
