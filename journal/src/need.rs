@@ -135,15 +135,13 @@ impl<'a> Need<'a> {
             let body = core.bodies.read(&core.files, chunk)?;
             for (position, record) in (chunk.first.get()..).zip(&body.records) {
                 let of = &record.descriptor;
-                match self.sectors(Position::new(position), of) {
-                    Some(needed) => {
-                        let blocks = needed.iter().flat_map(|extent| chunk.blocks(of, *extent));
-                        blocks.for_each(|block| map.keep(block.bytes));
+                if let Some(needed) = self.sectors(Position::new(position), of) {
+                    for block in needed.iter().flat_map(|extent| chunk.blocks(of, *extent)) {
+                        map.keep(block.bytes);
                     }
-                    None => {
-                        let at = chunk.payload_at().offset + u64::from(of.payload_offset);
-                        map.keep(at..at + u64::from(of.payload_bytes));
-                    }
+                } else {
+                    let at = chunk.payload_at().offset + u64::from(of.payload_offset);
+                    map.keep(at..at + u64::from(of.payload_bytes));
                 }
             }
         }

@@ -29,6 +29,8 @@ pub use trim::Order;
 
 /// How often room and age are looked at.
 const LOOK_EVERY_MS: Millis = 1000;
+/// How often it is looked for segments to be compacted.
+const COMPACT_EVERY_MS: Millis = 5000;
 /// Segments for which the journal's file system is to keep room: the next one, and what replicas take when they follow.
 const RESERVE_SEGMENTS: u64 = 4;
 const SECOND: u64 = 1_000_000_000;
@@ -62,6 +64,8 @@ pub(super) struct Retaining {
     /// Bytes of chunks that this process appended.
     appended: u64,
     looked: Option<Millis>,
+    /// When it was looked for segments to be compacted.
+    compacted: Option<Millis>,
     /// Why no chunk is taken.
     closed: Option<String>,
     follower: Option<Follower>,
@@ -170,10 +174,21 @@ impl Group {
             Ok(None) => {}
             Err(error) => self.journal_failed(&error),
         }
-        if decision.floor > distributed {
+        if decision.floor > distributed || self.may_compact(decision, present) {
             self.follow(decision.hurry);
         }
         self.look_at_follower();
+    }
+
+    /// Whether older points keep what others that are gone have needed, and it is time to look at that.
+    fn may_compact(&mut self, decision: &Decision, present: &Present<'_>) -> bool {
+        let now = self.now();
+        let waits = |looked: Millis| now.saturating_sub(looked) < COMPACT_EVERY_MS && !decision.hurry;
+        if decision.floor >= present.oldest.position || self.retaining.compacted.is_some_and(waits) {
+            return false;
+        }
+        self.retaining.compacted = Some(now);
+        true
     }
 
     fn follow(&mut self, hurry: bool) {

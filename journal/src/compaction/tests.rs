@@ -71,7 +71,9 @@ fn an_estimate_holds_while_the_points_are_the_same() {
 fn no_more_is_copied_than_is_written_but_for_an_advance() {
     let mut compaction = Compaction::default();
     let all: Vec<Candidate> = (1..100).map(|n| candidate(n, &[])).collect();
-    all.iter().for_each(|candidate| compaction.estimated(candidate, HORIZON, 32 * MIB));
+    for candidate in &all {
+        compaction.estimated(candidate, HORIZON, 32 * MIB);
+    }
     let mut copied = 0;
     let mut left = all;
     while let Next::Compact(number) = compaction.next(&left, HORIZON, 256 * MIB, 64 * MIB) {

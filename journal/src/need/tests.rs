@@ -37,7 +37,7 @@ fn asking_the_first_points_finds_what_asking_all_points_finds() {
         }
         let isnt_rollback = |n: &u64| !rollbacks.iter().any(|rollback| rollback.at == at(*n));
         let writes: Vec<Position> = (1..=head).filter(isnt_rollback).filter(|_| rng.one_in(3)).map(at).collect();
-        let mut points: Vec<Position> = (0..1 + rng.below(8)).map(|_| at(1 + rng.below(head))).collect();
+        let mut points: Vec<Position> = (0..=rng.below(8)).map(|_| at(1 + rng.below(head))).collect();
         points.sort_unstable();
         points.dedup();
         let (first, last) = (1 + rng.below(head), 1 + rng.below(head));

@@ -562,7 +562,7 @@ impl World {
 
     /// What an image shows; `None` when the process that shows it ended meanwhile: whoever reads may be the one who writes
     /// a run of the index again, and so takes the last step of a disk that was to end.
-    fn shown(&self, image: &Image) -> Result<Option<Vec<(u32, Vec<Cell>)>>, String> {
+    fn shown(&self, image: &Image) -> Result<Option<Shown>, String> {
         match show(image, self.appliance.is_rotten()) {
             Err(_) if self.appliance.is_cut_off() => Ok(None),
             shown => shown.map(Some),
@@ -738,7 +738,10 @@ fn read_image(image: &Image, volume: Incarnation, rotten: bool) -> Result<(Vec<u
     }
 }
 
-fn show(image: &Image, rotten: bool) -> Result<Vec<(u32, Vec<Cell>)>, String> {
+/// What each volume of an image shows.
+type Shown = Vec<(u32, Vec<Cell>)>;
+
+fn show(image: &Image, rotten: bool) -> Result<Shown, String> {
     let show = |volume: Incarnation| {
         let (content, refused) = read_image(image, volume, rotten)?;
         let mut cells = cells(volume.get(), 0, &content);
