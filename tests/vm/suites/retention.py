@@ -2,7 +2,8 @@
 # vm: disks=3G,1G mem=2048 cpus=2 timeout=900 boots=1
 """A journal that may take only so much gives its oldest points up, early if it has to, and says so. What is kept is right,
 whatever was given up behind it; a bookmark keeps its moment and everything behind it, until it is removed; kill -9 in the
-middle changes nothing of that."""
+middle changes nothing of that. Beside it another volume thins what it keeps: of what is older than its short window, the
+newest point of each minute stays, is right, and is all that its journal goes on to pay for."""
 
 import os
 import random
@@ -57,10 +58,66 @@ class Load:
         self.moments[position] = digest
 
 
-def space():
-    """What the journal takes, in bytes, on disk."""
-    found = [os.path.join(path, name) for path, _, names in os.walk(cli.STATE) for name in names if ".seg" in name]
-    need(found, f"no segment under {cli.STATE}")
+class Thinned:
+    """A small volume whose window is short; what is older stays by the minute."""
+
+    SIZE = 8 * MIB
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.device = cli.create_volume("t", "/mnt/store/t.img", size="8M")
+        cli.wait_protected("t")
+        cli.undisk("group", "set", "t", "window=10s", "keep=minute:1h")
+        # The position behind everything, and what the volume held there.
+        self.moments = [(cli.journal("t")["head"], content_digest(self.device))]
+        self.written = 0
+
+    def over(self):
+        """Most of the volume, and a moment that is remembered."""
+        buffer = Aligned(MIB)
+        with opened(self.device, os.O_RDWR | os.O_DIRECT) as fd:
+            for offset in range(0, self.SIZE, MIB):
+                if self.rng.random() < 0.7:
+                    buffer.write(fd, offset, self.rng.randbytes(MIB))
+                    self.written += MIB
+            discard(fd, self.rng.randrange(0, 1024) * 4096, 64 * 4096)
+            os.fsync(fd)
+        digest = content_digest(self.device)
+        position, _ = cli.bookmark("t", "moment")
+        cli.undisk("bookmark", "remove", "t", "moment")
+        self.moments.append((position, digest))
+
+    @staticmethod
+    def points():
+        """The positions of grid points."""
+        return [mark["position"] for mark in cli.timeline("t")["marks"] if mark["kind"] == "grid"]
+
+    def checked(self):
+        """Every grid point holds what was written up to it, and others of its time are refused."""
+        points = self.points()
+        for position in points:
+            before = max((moment for moment in self.moments if moment[0] <= position), default=None)
+            behind = min((moment for moment in self.moments if moment[0] > position), default=None)
+            # Between a moment and the next one there is one stretch of writes: where that is whole, either is right.
+            with cli.image_of(f"t@seq:{position}", "t") as image:
+                digest = content_digest(image.device)
+            if before is not None and before[0] == position:
+                same(f"content at grid point seq:{position}", digest, before[1])
+            elif digest not in [moment[1] for moment in (before, behind) if moment is not None]:
+                # In the middle of that stretch: no older content, at least, and nobody else's.
+                need(digest not in [m[1] for m in self.moments], f"seq:{position} shows another moment")
+        oldest_point = cli.timeline("t")["window"]["oldest"]
+        for position, _ in self.moments:
+            if position < oldest_point and position not in points:
+                cli.refused_point(f"t@seq:{position}", status=cli.NOT_FOUND)
+        return points
+
+
+def space(group="v"):
+    """What a journal takes, in bytes, on disk."""
+    folder = cli.journal(group)["path"]
+    found = [os.path.join(path, name) for path, _, names in os.walk(folder) for name in names if ".seg" in name]
+    need(found, f"no segment under {folder}")
     # One that goes meanwhile takes nothing.
     return sum(allocated(path) for path in found if os.path.exists(path))
 
@@ -115,6 +172,7 @@ def body(suite):
         load.over(1)
         load.moment()
         began = oldest()
+        thinned = Thinned(suite.seed + 1)
 
     with suite.case("the-oldest-points-go-and-room-comes-free", fatal=True):
         for _ in range(6):
@@ -123,6 +181,7 @@ def body(suite):
                 # All of it is in the journal: on a slow machine the outbox must not be what is too small.
                 cli.wait_whole("v")
             load.moment()
+            thinned.over()
         poll("the oldest point is a newer one", lambda: oldest() > began, timeout=120)
         poll("the journal is as small as it may be", lambda: space() <= LIMIT + BESIDE, timeout=120)
         cli.wait_protected("v")
@@ -146,6 +205,8 @@ def body(suite):
             cli.restarted("appliance", old)
             cli.wait_whole("v")
             load.moment()
+            cli.wait_whole("t")
+            thinned.over()
         same("gaps", cli.gaps("v"), [])
         need(checked(load) >= 1, "the newest moment is left")
         with cli.image_of("v@latest", "v") as image:
@@ -176,10 +237,24 @@ def body(suite):
         same("the oldest point", oldest(), newest)
         need(checked(load) == 1, "only the newest moment is left")
 
+    with suite.case("of-what-is-older-than-the-window-a-point-a-minute-stays", fatal=True):
+        poll("two minutes have gone by", lambda: thinned.over() or len(thinned.points()) >= 2, timeout=200, pause=2)
+        while thinned.written < 8 * SEGMENT:
+            thinned.over()
+            cli.wait_whole("t")
+        poll("what no point shows is not kept", lambda: space("t") < thinned.written - 2 * SEGMENT, timeout=120)
+        points = thinned.checked()
+        suite.note(f"{len(points)} grid points, {thinned.written >> 20} MiB written, {space('t') >> 20} MiB kept")
+        same("gaps", cli.gaps("t"), [])
+        same("findings", cli.findings("t"), [])
+        with cli.image_of("t@latest", "t") as image:
+            same_content(thinned.device, image.device)
+
     with suite.case("down-is-clean-and-up-finds-it-as-it-was"):
         cli.down()
         cli.up()
         cli.wait_whole("v")
+        need(set(points) & set(thinned.checked()), "grid points are still there")
         same("the oldest point", oldest(), newest)
         checked(load)
         same("findings", cli.findings("v"), [])
