@@ -18,6 +18,11 @@ fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/journal-v1")
 }
 
+/// The journal of `common::fixture::thinned`.
+fn thinned() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/thinned-v1")
+}
+
 /// A checkpoint of `common::fixture::checkpoint`, and its journal's superblock.
 fn checkpoints() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/state-v1")
@@ -94,9 +99,24 @@ fn the_first_format_is_read_as_it_was_written() {
 }
 
 #[test]
+fn grid_points_and_compacted_segments_are_read_as_they_were_written() {
+    let expected = fs::read_to_string(thinned().join("expected.txt")).expect("the fixture");
+    let (images, _) = expected.split_at(expected.find("owed").expect("a last line"));
+    assert!(images.contains("image 12 ") && images.contains("refused 13") && images.contains("image 25 "), "{images}");
+    let (reader, report) = Reader::open(&thinned().join("journal")).expect("open");
+    assert!(report.clean && report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    attach(&reader, &thinned());
+    assert_eq!(found(&reader, reader.timeline().head.position.get()), images);
+    let report = verify(&thinned().join("journal"), &mut |_, _| {}).expect("verify");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
 fn what_is_written_today_is_the_first_format_still() {
-    for (name, bytes) in common::fixture::build() {
-        let kept = fs::read(kept().join(&name)).expect("a file of the fixture");
+    let first = common::fixture::build().into_iter().map(|(name, bytes)| (kept().join(name), bytes));
+    let thinned = common::fixture::thinned().into_iter().map(|(name, bytes)| (thinned().join(name), bytes));
+    for (path, bytes) in first.chain(thinned) {
+        let (name, kept) = (path.display(), fs::read(&path).expect("a file of the fixture"));
         let differs = kept.iter().zip(&bytes).position(|(a, b)| a != b);
         assert!(differs.is_none() && kept.len() == bytes.len(), "{name} differs at {differs:?}: is this a new format?");
     }
@@ -117,7 +137,8 @@ fn every_frozen_file_is_there() {
     let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");
     let journal = common::fixture::build().into_iter().map(|(name, bytes)| (kept().join(name), bytes));
     let checkpoint = common::fixture::checkpoint().into_iter().map(|(name, bytes)| (checkpoints().join(name), bytes));
-    for (path, bytes) in journal.chain(checkpoint) {
+    let thinned = common::fixture::thinned().into_iter().map(|(name, bytes)| (thinned().join(name), bytes));
+    for (path, bytes) in journal.chain(checkpoint).chain(thinned) {
         if freeze && !path.exists() {
             fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
             fs::write(&path, bytes).expect("write the file");

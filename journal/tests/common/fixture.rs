@@ -81,8 +81,31 @@ pub fn build() -> Vec<File> {
     group.catch_up();
     group.journal.commit_idle().expect("commit");
     group.catch_up();
+    whole(&group)
+}
+
+/// The files of a journal with grid points and compacted segments, without what can be made again.
+pub fn thinned() -> Vec<File> {
+    let mut group = Group::new(&[300]);
+    let volume = group.volumes[0].number;
+    for n in 0..40 {
+        group.write(volume, extent(n % 3, 290));
+        group.punch(volume, extent(n, 5));
+        group.laying.pass(1_000_000);
+        group.send();
+    }
+    group.journal.keep_points(&[at(12), at(25)]).expect("keep");
+    group.journal.forget(at(80)).expect("forget");
+    while group.journal.compact().expect("compact").more {}
+    let mut files = whole(&group);
+    files.retain(|(name, _)| !name.starts_with("journal/runs/") && !name.starts_with("journal/state/"));
+    files
+}
+
+/// A journal's files, the replicas, and what a reader must find.
+fn whole(group: &Group) -> Vec<File> {
     group.check_all(at(1));
-    let expected = expected(&group);
+    let expected = expected(group);
     group.journal.close().expect("close");
     let mut files = vec![("expected.txt".to_string(), expected.into_bytes())];
     for volume in &group.volumes {
