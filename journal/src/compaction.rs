@@ -56,7 +56,7 @@ pub(crate) struct Compaction {
 }
 
 impl Compaction {
-    /// What is to be done, where `candidates` are all there are, `horizon` is the oldest point of the window, and so many
+    /// What is to be done, where `candidates` are all there are, oldest first, `horizon` is the oldest point of the window, and so many
     /// bytes were written since the journal was opened. `segment_bytes`: of an ordinary one.
     pub(crate) fn next(
         &mut self,
@@ -65,7 +65,7 @@ impl Compaction {
         written: u64,
         segment_bytes: u64,
     ) -> Next {
-        let there = |number: &SegmentNumber| candidates.iter().any(|candidate| candidate.number == *number);
+        let there = |number: &SegmentNumber| candidates.binary_search_by_key(number, |candidate| candidate.number).is_ok();
         self.estimates.retain(|number, _| there(number));
         if let Some(unknown) = candidates.iter().find(|candidate| self.is_stale(candidate, horizon)) {
             return Next::Estimate(unknown.number);
