@@ -8,38 +8,10 @@
 
 mod common;
 
-use common::{Group, at};
+use common::{Group, at, restart};
 use journal::Image;
 use kit::Rng;
-use record::conversation::Continuation;
 use record::point::Point;
-
-/// The splitter comes back after the journal was opened again: the same session goes on.
-fn resume(group: &mut Group) {
-    let same = Continuation::Same {
-        session: group.session,
-        laid: group.laying.next(),
-        released: record::position::StreamSeq::FIRST,
-    };
-    assert!(group.open_session(&same), "the history goes on without a gap");
-}
-
-fn restart(group: Group, clean: bool) -> Group {
-    let Group { disk, journal, reference, laying, session, splitter, volumes, tokens, outbox, .. } = group;
-    if clean {
-        journal.close().expect("close");
-    }
-    drop(journal);
-    let disk = if clean { disk } else { disk.killed() };
-    let (mut group, report) = Group::open(disk, volumes).expect("open again");
-    assert_eq!(report.clean, clean);
-    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
-    (group.reference, group.laying, group.session, group.splitter) = (reference, laying, session, splitter);
-    (group.tokens, group.outbox) = (tokens, outbox);
-    group.catch_up();
-    resume(&mut group);
-    group
-}
 
 /// How much is written.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -113,6 +113,30 @@ pub fn some_extent(rng: &mut Rng, volume: &Volume) -> Extent {
     extent(rng.below(volume.sectors - count + 1), count)
 }
 
+/// The splitter comes back after the journal was opened again: the same session goes on.
+pub fn resume(group: &mut Group) {
+    let same = Continuation::Same { session: group.session, laid: group.laying.next(), released: StreamSeq::FIRST };
+    assert!(group.open_session(&same), "the history goes on without a gap");
+}
+
+/// Another life of the journal finds what is on the disk, and the splitter comes back.
+pub fn restart(group: Group, clean: bool) -> Group {
+    let Group { disk, journal, reference, laying, session, splitter, volumes, tokens, outbox, .. } = group;
+    if clean {
+        journal.close().expect("close");
+    }
+    drop(journal);
+    let disk = if clean { disk } else { disk.killed() };
+    let (mut group, report) = Group::open(disk, volumes).expect("open again");
+    assert_eq!(report.clean, clean);
+    assert!(report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    (group.reference, group.laying, group.session, group.splitter) = (reference, laying, session, splitter);
+    (group.tokens, group.outbox) = (tokens, outbox);
+    group.catch_up();
+    resume(&mut group);
+    group
+}
+
 impl Volume {
     /// Its replica, when this is the disk.
     pub fn base_on(&self, disk: &SimDisk) -> Result<Arc<dyn BaseDevice>, journal::JournalError> {
