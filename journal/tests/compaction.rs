@@ -95,6 +95,17 @@ impl Subject {
         needed
     }
 
+    /// Blocks that some of these points shows and none of the others, and no replica holds.
+    fn only(&self, points: impl IntoIterator<Item = Position>, others: impl IntoIterator<Item = Position>) -> usize {
+        let (distributed, others) = (self.group.journal.space().distributed, self.needed(others));
+        let mut needed = self.needed(points);
+        needed.retain(|position, _| *position > distributed);
+        for (position, blocks) in &mut needed {
+            blocks.retain(|block| others.get(position).is_none_or(|others| !others.contains(block)));
+        }
+        needed.values().map(BTreeSet::len).sum()
+    }
+
     /// Every compacted segment has exactly what these points need, where each record is a chunk: of it a block of header
     /// and one of descriptions, and its note; of the segment its header and its footer. Answers with how many are.
     fn assert_exact(&self, points: impl IntoIterator<Item = Position>) -> usize {
@@ -179,19 +190,25 @@ fn from(horizon: Position, head: Position) -> impl Iterator<Item = Position> {
 }
 
 #[test]
-fn a_bookmark_keeps_exactly_what_it_shows() {
+fn a_bookmark_keeps_exactly_what_it_shows_and_nothing_when_it_is_removed() {
     let mut subject = Subject::new();
     let volume = subject.volume();
+    let first = subject.bookmark("from the beginning");
     subject.wear(volume, 12);
     let marked = subject.bookmark("kept");
     let horizon = subject.wear(volume, 30);
     subject.thin(&[], horizon);
     assert!(settle(&subject.group) > 0);
-    assert!(subject.assert_exact([marked, horizon]) > 3);
-    subject.group.check(marked);
-    subject.group.check(horizon);
-    let bytes = subject.bytes();
+    assert!(subject.assert_exact([first, marked, horizon]) > 3);
+    assert!(subject.only([marked], [first, horizon]) > 0, "more than the replica holds");
+    for point in [first, marked, horizon] {
+        subject.group.check(point);
+    }
     subject.remove_bookmark("kept");
+    assert!(settle(&subject.group) > 0);
+    assert!(subject.assert_exact([first, horizon]) > 3);
+    let bytes = subject.bytes();
+    subject.remove_bookmark("from the beginning");
     settle(&subject.group);
     assert!(subject.bytes() < bytes);
     subject.group.check(subject.group.head());
@@ -220,24 +237,26 @@ fn grid_points_keep_exactly_what_they_show_and_one_that_goes_leaves_nothing() {
 fn an_open_image_keeps_exactly_what_it_shows_and_nothing_when_it_is_closed() {
     let mut subject = Subject::new();
     let volume = subject.volume();
+    let first = subject.bookmark("from the beginning");
     let shown = subject.wear(volume, 12);
     let horizon = subject.wear(volume, 30);
     let image: Image = subject.group.journal.image(shown).expect("a point");
     subject.thin(&[], horizon);
     assert!(settle(&subject.group) > 0);
-    assert!(subject.assert_exact([shown, horizon]) > 3);
+    assert!(subject.assert_exact([first, shown, horizon]) > 3);
+    assert!(subject.only([shown], [first, horizon]) > 0, "more than the replica holds");
     subject.group.check_image(&image);
     assert!(subject.group.journal.image(shown).is_err(), "it is no point for anybody else");
     drop(image);
-    let bytes = subject.bytes();
-    settle(&subject.group);
-    assert!(subject.bytes() < bytes);
+    assert!(settle(&subject.group) > 0);
+    assert!(subject.assert_exact([first, horizon]) > 3);
 }
 
 #[test]
 fn a_rollback_keeps_exactly_what_its_target_and_the_line_that_it_left_show() {
     let mut subject = Subject::new();
     let volume = subject.volume();
+    let first = subject.bookmark("from the beginning");
     let target = subject.wear(volume, 10);
     let left = subject.wear(volume, 16);
     subject.group.rollback(target);
@@ -248,7 +267,11 @@ fn a_rollback_keeps_exactly_what_its_target_and_the_line_that_it_left_show() {
     let horizon = at(left.get() - 2);
     subject.thin(&[], horizon);
     assert!(settle(&subject.group) > 0);
-    assert!(subject.assert_exact(from(horizon, subject.group.head())) > 2);
+    assert!(subject.assert_exact(from(horizon, subject.group.head()).chain([first])) > 2);
+    assert!(
+        subject.only([rolled_back], from(horizon, left).chain([first])) > 0,
+        "more than the line that was left, or the replica"
+    );
     for point in from(horizon, subject.group.head()) {
         subject.group.check(point);
     }
