@@ -16,7 +16,7 @@
 //! point, which go with a whole segment in front of a checkpoint or not yet.
 //!
 //! A window of 8 h and 5 days of hours unless told otherwise; `DAYS=n` plays n days of `window=48h keep=hour:30d`; 36 of
-//! them take some minutes and 2 GiB of memory, for the reference remembers everything.
+//! them take a minute and 2 GiB of memory, for the reference remembers everything.
 
 mod common;
 
@@ -181,7 +181,9 @@ impl Life {
             }
         }
         self.send();
-        if hour > self.scale.window_hours && self.rng.one_in(60) && records > 0 {
+        // At least once.
+        let window = self.scale.window_hours;
+        if hour == 2 * window || (hour > window && self.rng.one_in(50)) {
             self.roll_back();
         }
         self.group.laying.pass(end.saturating_sub(self.now().nanos()));
