@@ -65,7 +65,8 @@ impl Compaction {
         written: u64,
         segment_bytes: u64,
     ) -> Next {
-        let there = |number: &SegmentNumber| candidates.binary_search_by_key(number, |candidate| candidate.number).is_ok();
+        let there =
+            |number: &SegmentNumber| candidates.binary_search_by_key(number, |candidate| candidate.number).is_ok();
         self.estimates.retain(|number, _| there(number));
         if let Some(unknown) = candidates.iter().find(|candidate| self.is_stale(candidate, horizon)) {
             return Next::Estimate(unknown.number);
