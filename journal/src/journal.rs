@@ -58,7 +58,7 @@ pub struct Journal {
     moving: Mutex<Option<Move>>,
     /// Whether there may be files of segments that are not the journal's any more.
     given_up: AtomicBool,
-    /// Which segments are compacted next; held while one is, taken before `tail`.
+    /// Which segments are compacted next; held while one is, taken before `moving`.
     compaction: Mutex<Compaction>,
     /// Bytes of chunks that were taken in since the journal was opened.
     written: AtomicU64,

@@ -36,6 +36,8 @@ impl Journal {
     /// One step: a segment is looked at, or compacted. Slow: reads and writes data. From any thread; one at a time.
     pub fn compact(&self) -> Result<Compacted, JournalError> {
         let mut compaction = lock(&self.compaction);
+        // No segment leaves the journal while it is copied.
+        let _moving = lock(&self.moving);
         let core = &self.reader.core;
         let (segment_bytes, sizes, target) = {
             let tail = lock(&self.tail);
