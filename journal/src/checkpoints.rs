@@ -6,11 +6,11 @@
 //! say all that it says, so that a damaged one costs time only. Deliberately knows nothing of what a state is made of.
 
 use crate::checkpoint::{Checkpoint, In, Out};
-use crate::device::{Access, Disk};
+use crate::device::Disk;
 use crate::error::JournalError;
 use crate::index::RunIndex;
 use crate::mark::TailMark;
-use crate::place::{STATE, SegmentNumber, UNFINISHED};
+use crate::place::{STATE, SegmentNumber};
 use crate::scan::Scan;
 use crate::state::{State, Stretch};
 use crate::superblock::{Retained, Superblock};
@@ -18,7 +18,7 @@ use crate::whole;
 use record::ids::JournalId;
 use record::position::Position;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
@@ -263,24 +263,14 @@ impl Drop for Checkpoints {
 
 /// Writes a checkpoint: it has its name only when it is durable.
 fn store(disk: &dyn Disk, journal: JournalId, checkpoint: &Checkpoint) -> io::Result<()> {
-    let name = file_of(checkpoint.segment);
-    let unfinished = format!("{name}{UNFINISHED}");
-    let file = match disk.create(&unfinished, 0, Access::Buffered) {
+    let (name, bytes) = (file_of(checkpoint.segment), checkpoint.encode(journal));
+    match whole::write(disk, &name, &bytes) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             disk.make_folder(STATE)?;
             disk.sync_folder("")?;
-            disk.create(&unfinished, 0, Access::Buffered)?
+            whole::write(disk, &name, &bytes)?;
         }
-        made => made?,
-    };
-    let written = file
-        .write_at(&[IoSlice::new(&checkpoint.encode(journal))], 0)
-        .and_then(|()| file.sync())
-        .and_then(|()| disk.rename(&unfinished, &name))
-        .and_then(|()| disk.sync_folder(STATE));
-    if written.is_err() {
-        // Nothing half made stays behind, if the disk lets us.
-        let _ = disk.remove(&unfinished);
+        written => written?,
     }
-    written
+    disk.sync_folder(STATE)
 }

@@ -101,15 +101,13 @@ impl Map {
         map
     }
 
-    /// Runs of blocks that are kept, in order.
-    fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let blocks = self.words.len() as u64 * WORD;
-        let mut at = 0;
+    /// Blocks as stretches of those that are kept and those that are not, in order: which, and whether.
+    fn stretches(&self, blocks: Range<u64>) -> impl Iterator<Item = (Range<u64>, bool)> + '_ {
+        let mut at = blocks.start;
         std::iter::from_fn(move || {
-            let start = (at..blocks).find(|block| self.has_block(*block))?;
-            let end = (start..blocks).find(|block| !self.has_block(*block)).unwrap_or(blocks);
-            at = end;
-            Some(start..end)
+            let (start, kept) = (at, self.has_block(at));
+            at = (start..blocks.end).find(|block| self.has_block(*block) != kept).unwrap_or(blocks.end);
+            (start < blocks.end).then_some((start..at, kept))
         })
     }
 }
@@ -127,14 +125,7 @@ pub(crate) fn open(disk: &dyn Disk, number: SegmentNumber) -> io::Result<Arc<dyn
         let second = (bytes / BLOCK).checked_sub(1 + map_blocks)?;
         found.map(file.as_ref(), second)
     });
-    let Some(map) = map else { return Ok(Arc::new(Unreadable { file })) };
-    let mut before = Vec::with_capacity(map.words.len());
-    let mut count = 0;
-    for word in &map.words {
-        before.push(count);
-        count += u64::from(word.count_ones());
-    }
-    Ok(Arc::new(Compacted { file, map, before, first: 1 + map_blocks }))
+    Ok(Arc::new(Compacted { file, placed: map.map(|map| Placed::of(map, 1 + map_blocks)) }))
 }
 
 /// Writes what is kept of a segment beside it, durable when it returns, but for the name.
@@ -173,7 +164,8 @@ fn write_as(
     let head = Aligned::copy_of(&head.encode(journal, number));
     file.write_at(&[IoSlice::new(&head), IoSlice::new(&encoded)], 0)?;
     let mut at = (head.len() + encoded.len()) as u64;
-    for run in map.runs() {
+    let all = 0..map.words.len() as u64 * WORD;
+    for (run, _) in map.stretches(all).filter(|(_, kept)| *kept) {
         let mut from = run.start * BLOCK;
         while from < run.end * BLOCK {
             let len = COPIED_AT_ONCE.min(run.end * BLOCK - from);
@@ -264,6 +256,13 @@ impl Found {
 #[derive(Debug)]
 struct Compacted {
     file: Arc<dyn DiskFile>,
+    /// `None` where both maps are damaged: nobody knows where what stands.
+    placed: Option<Placed>,
+}
+
+/// Where the blocks that are kept stand.
+#[derive(Debug)]
+struct Placed {
     map: Map,
     /// For each word of the map, how many blocks are kept in front of it.
     before: Vec<u64>,
@@ -271,7 +270,17 @@ struct Compacted {
     first: u64,
 }
 
-impl Compacted {
+impl Placed {
+    fn of(map: Map, first: u64) -> Self {
+        let mut before = Vec::with_capacity(map.words.len());
+        let mut count = 0;
+        for word in &map.words {
+            before.push(count);
+            count += u64::from(word.count_ones());
+        }
+        Self { map, before, first }
+    }
+
     /// Where a block that is kept stands in the file.
     fn place(&self, block: u64) -> u64 {
         let (word, bit) = (to_usize(block / WORD), block % WORD);
@@ -282,7 +291,7 @@ impl Compacted {
 
 impl DiskFile for Compacted {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.map.bytes)
+        self.placed.as_ref().map_or_else(|| self.file.len(), |placed| Ok(placed.map.bytes))
     }
 
     fn stored(&self) -> io::Result<u64> {
@@ -290,58 +299,25 @@ impl DiskFile for Compacted {
     }
 
     fn lacks(&self, bytes: Range<u64>) -> bool {
-        !self.map.has(bytes)
+        self.placed.as_ref().is_some_and(|placed| !placed.map.has(bytes))
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let len = (buffer.len() as u64).min(self.map.bytes.saturating_sub(offset));
+        let Some(placed) = &self.placed else {
+            return Err(io::Error::new(ErrorKind::InvalidData, "both maps of the compacted segment are damaged"));
+        };
+        let len = (buffer.len() as u64).min(placed.map.bytes.saturating_sub(offset));
         let (first, end) = (offset / BLOCK, (offset + len).div_ceil(BLOCK));
-        let mut at = first;
-        while at < end {
-            let kept = self.map.has_block(at);
-            let next = (at..end).find(|block| self.map.has_block(*block) != kept).unwrap_or(end);
-            let from = to_usize((at - first) * BLOCK);
-            let to = to_usize((next - first) * BLOCK).min(to_usize(len));
-            let part = &mut buffer[from..to];
-            if kept {
-                let read = self.file.read_at(part, self.place(at))?;
-                if read < part.len() {
-                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the compacted segment ends early"));
-                }
-            } else {
+        for (blocks, kept) in placed.map.stretches(first..end) {
+            let to = to_usize((blocks.end - first) * BLOCK).min(to_usize(len));
+            let part = &mut buffer[to_usize((blocks.start - first) * BLOCK)..to];
+            if !kept {
                 part.fill(0);
+            } else if self.file.read_at(part, placed.place(blocks.start))? < part.len() {
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the compacted segment ends early"));
             }
-            at = next;
         }
         Ok(to_usize(len))
-    }
-
-    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
-        Err(never_written())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(never_written())
-    }
-}
-
-/// A compacted segment of which both maps are damaged: nobody knows where what stands.
-#[derive(Debug)]
-struct Unreadable {
-    file: Arc<dyn DiskFile>,
-}
-
-impl DiskFile for Unreadable {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
-        Err(io::Error::new(ErrorKind::InvalidData, "both maps of the compacted segment are damaged"))
     }
 
     fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {

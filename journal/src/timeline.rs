@@ -508,8 +508,9 @@ impl Timeline {
         let window = self.window()?;
         let before = self.grid_point(position).map(|at| self.at(at));
         Err(if let (true, Some(before)) = (position < first, before) {
-            let after = self.grid.range(position..).next().map_or(window.oldest, |(at, _)| self.at(*at));
-            PointError::Thinned { asked, before, after: after.min_by_position(window.oldest) }
+            let behind = self.grid.range(position..window.oldest.position).next();
+            let after = behind.map_or(window.oldest, |(at, _)| self.at(*at));
+            PointError::Thinned { asked, before, after }
         } else if position < first {
             PointError::OutsideWindow { asked, window }
         } else {

@@ -20,14 +20,6 @@ impl At {
     pub const ORIGIN: Self = Self { position: Position::ORIGIN, label: Label::from_nanos(0) };
 }
 
-impl At {
-    /// The one of both whose position is the smaller one.
-    #[must_use]
-    pub(crate) fn min_by_position(self, other: Self) -> Self {
-        if other.position < self.position { other } else { self }
-    }
-}
-
 impl Default for At {
     fn default() -> Self {
         Self::ORIGIN
