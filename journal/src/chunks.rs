@@ -222,6 +222,11 @@ impl Chunks {
         self.0.get(from..).unwrap_or(&[])
     }
 
+    /// Those of each segment, oldest first.
+    pub(crate) fn by_segment(&self) -> impl Iterator<Item = &[Kept]> {
+        self.0.chunk_by(|a, b| a.place.segment == b.place.segment)
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

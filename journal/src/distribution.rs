@@ -26,6 +26,19 @@ pub enum HeldBack {
     Replica(String),
 }
 
+/// The points older than the window, and the targets of rollbacks of which what they left can be chosen still: whatever
+/// may need what is in front of the oldest point of the window, with its name.
+pub(crate) fn older(timeline: &Timeline, images: impl Iterator<Item = Position>) -> Vec<(Position, HeldBack)> {
+    let horizon = timeline.horizon().position;
+    let left = timeline.rollbacks().iter().filter(|rollback| rollback.at > horizon).map(|rollback| rollback.target);
+    let mut all: Vec<_> = left.map(|target| (target, HeldBack::Rollback(target))).collect();
+    all.extend(timeline.bookmarks().into_iter().map(|mark| (mark.at.position, HeldBack::Bookmark(mark.name))));
+    let grid = timeline.grid().filter(|at| at.position < horizon);
+    all.extend(grid.map(|at| (at.position, HeldBack::Grid(at))));
+    all.extend(images.map(|image| (image, HeldBack::Image(image))));
+    all
+}
+
 /// The last position that every point goes back to, and what keeps it from being the horizon.
 pub(crate) fn common_ancestor(
     timeline: &Timeline,
@@ -33,26 +46,12 @@ pub(crate) fn common_ancestor(
     images: impl Iterator<Item = Position>,
 ) -> (Position, Option<HeldBack>) {
     let path = |at| Path::of(timeline.rollbacks(), Position::ORIGIN, at);
-    let horizon = timeline.horizon().position;
-    let (mut at, mut held) = (horizon, None);
-    let mut go_back_to = |other: Position, by: HeldBack| {
+    let (mut at, mut held) = (timeline.horizon().position, None);
+    for (other, by) in older(timeline, images) {
         let common = path(at).newest_common(&path(other)).unwrap_or(Position::ORIGIN);
         if common < at {
             (at, held) = (common, Some(by));
         }
-    };
-    for rollback in timeline.rollbacks().iter().filter(|rollback| rollback.at > horizon) {
-        go_back_to(rollback.target, HeldBack::Rollback(rollback.target));
-    }
-    for bookmark in timeline.bookmarks() {
-        go_back_to(bookmark.at.position, HeldBack::Bookmark(bookmark.name));
-    }
-    // Of grid points the oldest goes back furthest, unless a rollback lies between.
-    for point in timeline.grid().filter(|at| at.position < horizon) {
-        go_back_to(point.position, HeldBack::Grid(point));
-    }
-    for image in images {
-        go_back_to(image, HeldBack::Image(image));
     }
     // While a volume joins, its replica is filled with what the volume holds, not with what it was at a position.
     let joins =

@@ -22,6 +22,10 @@ use record::position::Position;
 use std::collections::BTreeMap;
 use std::io;
 
+/// Most chunks of a segment that an estimate looks at, and most records of each.
+const CHUNKS_LOOKED_AT: usize = 8;
+const RECORDS_LOOKED_AT: usize = 64;
+
 /// The points that have to be asked about versions of one volume.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -84,11 +88,9 @@ pub(crate) struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
-    /// Of versions at positions from `first` to `last`, where `points` are all there are, or the oldest of the window for
+    /// Of versions at positions from `first` to `last`, where `points`, ascending, are all there are, or the oldest of the window for
     /// all that are behind it.
-    pub(crate) fn new(core: &'a Core, mut points: Vec<Position>, first: Position, last: Position) -> Self {
-        points.sort_unstable();
-        points.dedup();
+    pub(crate) fn new(core: &'a Core, points: Vec<Position>, first: Position, last: Position) -> Self {
         Self { core, points, asked: BTreeMap::new(), first, last }
     }
 
@@ -174,10 +176,6 @@ impl<'a> Need<'a> {
         Ok(headers + payload)
     }
 }
-
-/// Most chunks of a segment that an estimate looks at, and most records of each.
-const CHUNKS_LOOKED_AT: usize = 8;
-const RECORDS_LOOKED_AT: usize = 64;
 
 /// `whole * part / of`, where that does not fit 64 bits between.
 fn u128_part(whole: u64, part: u64, of: u64) -> u64 {

@@ -13,6 +13,7 @@ mod pool;
 mod spare;
 
 use crate::aligned::Aligned;
+use crate::chunks::Kept;
 use crate::device::{Access, Disk, DiskFile, Flight, Part};
 use crate::error::JournalError;
 use crate::footer;
@@ -20,7 +21,7 @@ use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
-use crate::superblock::{Retained, SuperblockFile};
+use crate::superblock::{Retained, Superblock, SuperblockFile};
 use pool::Pool;
 use record::chunk::Body;
 use record::fault::{Bug, bug};
@@ -120,6 +121,22 @@ pub(crate) struct Found {
     pub compacted: BTreeMap<SegmentNumber, u64>,
 }
 
+/// How large segments' files are.
+#[derive(Debug)]
+pub(crate) struct Sizes {
+    /// Bytes of one that is not compacted, but for a chunk that needs more.
+    pub ordinary: u64,
+    compacted: BTreeMap<SegmentNumber, u64>,
+}
+
+impl Sizes {
+    /// Bytes of the segment's file that ends with this chunk.
+    pub(crate) fn of(&self, last: &Kept) -> u64 {
+        let written = || self.ordinary.max(last.place.offset + last.disk_bytes());
+        self.compacted.get(&last.place.segment).copied().unwrap_or_else(written)
+    }
+}
+
 impl Tail {
     /// A tail without an active segment.
     pub(crate) fn new(disk: Arc<dyn Disk>, superblock: SuperblockFile, found: &Found) -> Self {
@@ -185,12 +202,11 @@ impl Tail {
         self.segments += 1;
         self.active = Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, footer: footer::Collecting::new() });
         let mark = self.mark;
-        let stored = self.superblock.store(|superblock| {
+        self.store(|superblock| {
             superblock.last_segment = number;
             superblock.clean = false;
             superblock.mark = mark;
-        });
-        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+        })
     }
 
     /// Begins to make the next segment's file when the active one is half full. A failure shows when it is needed.
@@ -338,9 +354,9 @@ impl Tail {
         (self.segments, self.sealed_bytes + active)
     }
 
-    /// Bytes of the files of compacted segments.
-    pub(crate) fn compacted(&self) -> &BTreeMap<SegmentNumber, u64> {
-        &self.compacted
+    /// How large the segments' files are.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes { ordinary: self.superblock.current().segment_bytes, compacted: self.compacted.clone() }
     }
 
     /// A sealed segment's file is replaced by what `compacted::write` has laid beside it: durable when it returns. Answers
@@ -373,8 +389,7 @@ impl Tail {
     /// What is kept of the past changes; durable when it returns.
     pub(crate) fn retain(&mut self, retained: Retained) -> Result<(), JournalError> {
         self.writable()?;
-        let stored = self.superblock.store(|superblock| superblock.retained = retained);
-        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+        self.store(|superblock| superblock.retained = retained)
     }
 
     /// From now on there may be grid points, and segments of which only a part is left; durable when it returns.
@@ -383,13 +398,13 @@ impl Tail {
         if self.superblock.current().thinned {
             return Ok(());
         }
-        let stored = self.superblock.store(|superblock| superblock.thinned = true);
-        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+        self.store(|superblock| superblock.thinned = true)
     }
 
-    /// Bytes of an ordinary segment.
-    pub(crate) fn segment_bytes(&self) -> u64 {
-        self.superblock.current().segment_bytes
+    /// Writes the superblock, durably.
+    fn store(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<(), JournalError> {
+        let stored = self.superblock.store(change);
+        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
     }
 
     /// What is kept of the past.
@@ -427,11 +442,10 @@ impl Tail {
         }
         self.write_footer();
         let mark = self.mark;
-        let stored = self.superblock.store(|superblock| {
+        self.store(|superblock| {
             superblock.clean = true;
             superblock.mark = mark;
-        });
-        stored.map_err(|error| self.poison(&format!("write the superblock: {error}")))
+        })
     }
 }
 

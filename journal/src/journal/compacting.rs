@@ -13,6 +13,7 @@ use crate::error::JournalError;
 use crate::lock::{lock, read};
 use crate::need::Need;
 use crate::place::SegmentNumber;
+use crate::tail::Sizes;
 use record::position::Position;
 use std::sync::atomic::Ordering;
 
@@ -39,39 +40,18 @@ impl Journal {
         // No segment leaves the journal while it is copied.
         let _moving = lock(&self.moving);
         let core = &self.reader.core;
-        let (segment_bytes, sizes, target) = {
+        let (sizes, target) = {
             let tail = lock(&self.tail);
             tail.writable()?;
-            (tail.segment_bytes(), tail.compacted().clone(), tail.retained().target)
+            (tail.sizes(), tail.retained().target)
         };
-        let points = self.points(target);
-        let found = {
-            let state = read(&core.state);
-            let images: Vec<Position> = lock(&core.images).keys().copied().collect();
-            let (floor, held) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
-            let horizon = state.timeline.horizon().position;
-            // What the replicas may follow to leaves by itself.
-            held.is_some().then(|| {
-                let all = by_segment(state.chunks().behind(Position::ORIGIN));
-                let may = all.len().saturating_sub(LEFT_ALONE);
-                let damaged = |number| state.damage().0.iter().any(|damage| damage.place.segment == number);
-                let candidates = all[..may].iter().filter_map(|chunks| {
-                    let (first, end) = (chunks.first()?, chunks.last()?);
-                    let number = first.place.segment;
-                    let bytes = sizes.get(&number).copied();
-                    let bytes = bytes.unwrap_or(segment_bytes.max(end.place.offset + end.disk_bytes()));
-                    let candidate = candidate(number, bytes, first.first, end.next().previous()?, &points, horizon);
-                    (candidate.last <= horizon && candidate.last > floor && !damaged(number)).then_some(candidate)
-                });
-                (candidates.collect::<Vec<_>>(), horizon)
-            })
-        };
-        let Some((candidates, horizon)) = found else { return Ok(Compacted::default()) };
+        let (points, horizon) = self.points(target);
+        let candidates = self.candidates(&points, horizon, &sizes);
         let chunks_of =
             |candidate: &Candidate| read(&core.state).chunks().within(candidate.first, candidate.last).to_vec();
         let find = |number| candidates.iter().find(|candidate| candidate.number == number);
         let written = self.written.load(Ordering::Relaxed);
-        match compaction.next(&candidates, horizon, written, segment_bytes) {
+        match compaction.next(&candidates, horizon, written, sizes.ordinary) {
             Next::Nothing => Ok(Compacted::default()),
             Next::Later => Ok(Compacted { later: true, ..Compacted::default() }),
             Next::Estimate(number) => {
@@ -115,29 +95,45 @@ impl Journal {
         Ok((map.file_bytes(), freed))
     }
 
-    /// All points behind the window, the oldest of it for all that are in it, and what lines left go back to. Durable: the
-    /// state follows the disk.
-    fn points(&self, target: Position) -> Vec<Position> {
+    /// All points behind the window, the oldest of it for all that are in it, and what lines left go back to, ascending; and
+    /// that oldest one. Durable: the state follows the disk. Both are of one moment: were the window to move on between, nobody
+    /// would be asked about what lies between the two.
+    fn points(&self, target: Position) -> (Vec<Position>, Position) {
         let core = &self.reader.core;
         let state = read(&core.state);
+        let images: Vec<Position> = lock(&core.images).keys().copied().collect();
+        let older = distribution::older(&state.timeline, images.into_iter());
         let horizon = state.timeline.horizon().position;
-        let mut points: Vec<Position> = state.timeline.grid().map(|at| at.position).collect();
-        points.extend(state.timeline.bookmarks().into_iter().map(|bookmark| bookmark.at.position));
-        points.extend(lock(&core.images).keys());
-        let left = state.timeline.rollbacks().iter().filter(|rollback| rollback.at > horizon);
-        points.extend(left.map(|rollback| rollback.target));
+        let mut points: Vec<Position> = older.into_iter().map(|(at, _)| at).collect();
         // A move that was begun reads what was there at its end.
-        points.push(target);
-        points.push(horizon);
+        points.extend([target, horizon]);
         points.retain(|point| *point > Position::ORIGIN);
         points.sort_unstable();
         points.dedup();
-        points
+        (points, horizon)
     }
-}
 
-fn by_segment(chunks: &[Kept]) -> Vec<&[Kept]> {
-    chunks.chunk_by(|a, b| a.place.segment == b.place.segment).collect()
+    /// Segments in front of the oldest point of the window of which something may be given up, oldest first. None where
+    /// the replicas may follow to that point: then they leave by themselves.
+    fn candidates(&self, points: &[Position], horizon: Position, sizes: &Sizes) -> Vec<Candidate> {
+        let core = &self.reader.core;
+        let state = read(&core.state);
+        let images: Vec<Position> = lock(&core.images).keys().copied().collect();
+        let (floor, held) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
+        if held.is_none() {
+            return Vec::new();
+        }
+        let all: Vec<&[Kept]> = state.chunks().by_segment().collect();
+        let may = all.len().saturating_sub(LEFT_ALONE);
+        let damaged = |number| state.damage().0.iter().any(|damage| damage.place.segment == number);
+        let candidates = all[..may].iter().filter_map(|chunks| {
+            let (first, end) = (chunks.first()?, chunks.last()?);
+            let number = first.place.segment;
+            let candidate = candidate(number, sizes.of(end), first.first, end.next().previous()?, points, horizon);
+            (candidate.last <= horizon && candidate.last > floor && !damaged(number)).then_some(candidate)
+        });
+        candidates.collect()
+    }
 }
 
 fn candidate(

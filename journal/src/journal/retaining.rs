@@ -129,24 +129,23 @@ impl Journal {
 
     /// What the journal's files hold, and from where on its points are offered.
     pub fn space(&self) -> Space {
-        let (ordinary, disk_bytes, compacted) = {
+        let (sizes, disk_bytes) = {
             let tail = lock(&self.tail);
-            (tail.segment_bytes(), tail.disk_use().1, tail.compacted().clone())
+            (tail.sizes(), tail.disk_use().1)
         };
         let state = read(&self.reader.core.state);
         let Retained { horizon, distributed, .. } = *state.retained();
-        let by_segment = state.chunks().behind(Position::ORIGIN).chunk_by(|a, b| a.place.segment == b.place.segment);
-        let segments: Vec<SegmentUse> = by_segment
+        let segments: Vec<SegmentUse> = state
+            .chunks()
+            .by_segment()
             .filter_map(|chunks| chunks.last())
             .map(|last| {
-                let end = last.place.offset + last.disk_bytes();
                 let position = last.next().previous().unwrap_or(Position::ORIGIN);
-                let compacted = compacted.get(&last.place.segment).copied();
-                SegmentUse { bytes: compacted.unwrap_or(ordinary.max(end)), last: state.timeline.at(position) }
+                SegmentUse { bytes: sizes.of(last), last: state.timeline.at(position) }
             })
             .collect();
         let other_bytes = disk_bytes.saturating_sub(segments.iter().map(|segment| segment.bytes).sum());
-        Space { segment_bytes: ordinary, horizon, distributed, segments, other_bytes }
+        Space { segment_bytes: sizes.ordinary, horizon, distributed, segments, other_bytes }
     }
 
     /// What each of these positions has in common with the live line, and the targets of rollbacks of which what they left
