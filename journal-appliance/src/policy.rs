@@ -4,7 +4,7 @@
 //! Owns what the appliance's keys of `undisk group set` mean (`control::settings` lists them), and the form that the
 //! catalog stores. Deliberately enforces nothing: `group/retention` does.
 
-use control::answer::RetentionPolicy;
+use control::answer::kept::RetentionPolicy;
 use control::error::ControlError;
 use control::settings::{self, bytes, one_of, seconds};
 use control::size::Size;

@@ -1,11 +1,12 @@
 //! Canned daemons: one well, one in trouble. Every kind of answer occurs in them, with every optional field filled
 //! somewhere and missing somewhere.
 
+use control::answer::kept::{GridStatus, RetentionPolicy};
 use control::answer::{
-    Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GridStatus, GroupMode, GroupStatus, Health,
-    Image, IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RetentionPolicy,
-    RollbackPlan, RolledBack, SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan,
-    VolumeState, VolumeStatus, VolumeVerified, Window,
+    Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health, Image,
+    IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RollbackPlan, RolledBack,
+    SectorRun, SplitterGroup, SplitterStatus, Timeline, UnreadableRun, Verified, VolumePlan, VolumeState, VolumeStatus,
+    VolumeVerified, Window,
 };
 use control::error::ControlError;
 use control::point::PointSpec;

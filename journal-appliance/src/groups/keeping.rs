@@ -5,7 +5,8 @@
 
 use std::sync::PoisonError;
 
-use control::answer::{Answer, Bookmark, Outcome, Trim};
+use control::answer::kept::Trim;
+use control::answer::{Answer, Bookmark, Outcome};
 use control::error::ControlError;
 use control::events::{EventKind, News};
 use control::request::TrimTo;

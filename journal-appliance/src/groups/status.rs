@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use control::answer::kept::{Forecast, GridStatus};
 use control::answer::{
-    Bookmark, Finding, FindingExtent, Forecast, Gap, GridStatus, GroupStatus, Health, JournalStatus, Mark,
-    MemberStatus, Progress, Timeline, Verified, Window,
+    Bookmark, Finding, FindingExtent, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress, Timeline,
+    Verified, Window,
 };
 use control::error::ControlError;
 use control::server::ProgressSink;

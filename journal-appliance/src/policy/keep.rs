@@ -2,7 +2,7 @@
 //!
 //! Owns the spelling. Which grids there are, `journal::retention` says.
 
-use control::answer::GridLevel;
+use control::answer::kept::GridLevel;
 use control::error::ControlError;
 use control::settings::seconds;
 use journal::retention::{AGE_SECONDS_MAX, Grid, Span};

@@ -46,7 +46,7 @@ impl World {
         self.ask(&ApplianceRequest::BookmarkRemove { group: "g".to_owned(), name: name.to_owned() })
     }
 
-    fn trim(&self, to: TrimTo, dry_run: bool) -> Result<(Outcome, control::answer::Trim), ControlError> {
+    fn trim(&self, to: TrimTo, dry_run: bool) -> Result<(Outcome, control::answer::kept::Trim), ControlError> {
         match self.ask(&ApplianceRequest::JournalTrim { group: "g".to_owned(), to, dry_run })? {
             Answer::JournalTrim { outcome, trim } => Ok((outcome, trim)),
             other => panic!("{other:?}"),

@@ -1,7 +1,8 @@
 //! What the canned appliance says of what it keeps: policy, bookmarks and their holds, trimming.
 
 use super::{MIB, SECOND, TEN, done, known};
-use control::answer::{Answer, Bookmark, Forecast, GridLevel, Outcome, RetentionPolicy, Trim};
+use control::answer::kept::{Forecast, GridLevel, RetentionPolicy, Trim};
+use control::answer::{Answer, Bookmark, Outcome};
 use control::error::ControlError;
 use control::point::PointSpec;
 use control::request::{ApplianceRequest, TrimTo};

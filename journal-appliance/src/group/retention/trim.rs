@@ -2,7 +2,7 @@
 //!
 //! Owns what is refused and what is said of it. The room comes free a little later, as for everything that is given up.
 
-use control::answer::Trim;
+use control::answer::kept::Trim;
 use control::error::ControlError;
 use control::request::TrimTo;
 use control::size::Size;

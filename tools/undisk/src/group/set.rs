@@ -5,7 +5,8 @@
 use crate::report::Report;
 use crate::session::{QUICK, Session, unexpected};
 use clap::Args;
-use control::answer::{Answer, Outcome, PolicyStatus, RetentionPolicy};
+use control::answer::kept::RetentionPolicy;
+use control::answer::{Answer, Outcome, PolicyStatus};
 use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};

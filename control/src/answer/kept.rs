@@ -1,0 +1,74 @@
+//! What is told of how much history is kept: the policy, what it comes to, how it will be, what giving up would free.
+
+use serde::{Deserialize, Serialize};
+
+/// What the appliance keeps of a group, as it was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionPolicy {
+    /// Every write of so many seconds is a point.
+    pub window_seconds: u64,
+    /// Which points stay when they are older, shortest span first; empty: none.
+    pub keep: Vec<GridLevel>,
+    /// The most bytes that the journal may take; `None`: as many as its file system has.
+    pub journal_limit: Option<u64>,
+    /// `shrink` or `stop`.
+    pub journal_full: String,
+}
+
+/// Of each minute, hour or day the newest point stays, up to an age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridLevel {
+    /// `minute`, `hour` or `day`.
+    pub span: String,
+    /// The age, in seconds.
+    pub seconds: u64,
+}
+
+/// The grid points that there are: points that are older than the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridStatus {
+    /// How many.
+    pub points: u64,
+    /// The oldest of them.
+    pub oldest: u64,
+    /// And when it was.
+    pub oldest_ns: u64,
+}
+
+/// How a journal will be at the present rate of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Bytes by which it grows in a second.
+    pub bytes_per_second: u64,
+    /// How long the window will be: as long as it is set, or less.
+    pub window_seconds: u64,
+    /// When the room ends; `None`: it holds the window that is set.
+    pub full_in_seconds: Option<u64>,
+}
+
+/// What is given up of a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trim {
+    pub group: String,
+    /// The oldest point of the window before.
+    pub oldest: u64,
+    pub oldest_ns: u64,
+    /// And after.
+    pub to: u64,
+    pub to_ns: u64,
+    /// Positions given up.
+    pub positions: u64,
+    /// Grid points given up.
+    pub grid_points: u64,
+    /// No point before this position stays but for bookmarks; 0 when grid points go by their age only.
+    pub before: u64,
+    /// Bytes of the journal before, and once replicas have followed.
+    pub bytes: u64,
+    pub bytes_after: u64,
+    /// Bytes that come free by that only when `bookmarks` are removed.
+    pub pinned_bytes: u64,
+    /// Bookmarks before the new oldest point: they stay.
+    pub bookmarks: Vec<String>,
+    /// Whether it gets as small as it was asked to.
+    pub reached: bool,
+}
