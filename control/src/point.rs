@@ -6,6 +6,7 @@ mod duration;
 
 use crate::error::ControlError;
 use crate::name::{Name, Named};
+use crate::time::local_zone;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -92,7 +93,7 @@ impl FromStr for PointSpec {
 
     /// As [`PointSpec::parse_in`], in the zone of this machine.
     fn from_str(text: &str) -> Result<Self, ControlError> {
-        Self::parse_in(text, &TimeZone::system())
+        Self::parse_in(text, &local_zone())
     }
 }
 
@@ -163,7 +164,7 @@ impl FromStr for GroupPoint {
     type Err = ControlError;
 
     fn from_str(text: &str) -> Result<Self, ControlError> {
-        Self::parse_in(text, &TimeZone::system())
+        Self::parse_in(text, &local_zone())
     }
 }
 
@@ -176,7 +177,7 @@ impl fmt::Display for GroupPoint {
 /// A time to come, in nanoseconds since 1970 UTC: a date and time, `@EPOCH`, or a span from now on as in `30d`. Errors
 /// are of kind `Usage`.
 pub fn parse_until(text: &str) -> Result<u64, ControlError> {
-    parse_until_in(text, &TimeZone::system(), crate::time::now())
+    parse_until_in(text, &local_zone(), crate::time::now())
 }
 
 /// As [`parse_until`], in this zone, at this time.

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::{env, fs};
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,15 @@ pub fn read_rfc3339(text: &str) -> Option<u64> {
 
 /// For people, in the local zone, to the millisecond, with the offset: `2026-11-22 11:00:00.123 +01:00`.
 pub fn local(nanos: u64) -> String {
-    in_zone(nanos, TimeZone::system())
+    in_zone(nanos, local_zone())
+}
+
+/// The zone that this machine's people live in. `TZ` goes first, then `/etc/localtime`, read as it is: looking it up by its
+/// name would read all of the database of zones first, hundreds of files, in every command that prints or takes a time.
+pub fn local_zone() -> TimeZone {
+    let file = || fs::read("/etc/localtime").ok().filter(|_| env::var_os("TZ").is_none());
+    let zone = file().and_then(|bytes| TimeZone::tzif("Local", &bytes).ok());
+    zone.unwrap_or_else(TimeZone::system)
 }
 
 /// As [`local`], in this zone.

@@ -26,3 +26,12 @@ fn a_span_is_no_more_exact_than_it_is_long() {
         assert_eq!(span(seconds), words);
     }
 }
+
+#[test]
+fn the_local_zone_is_what_the_database_says_of_it() {
+    let (ours, theirs) = (local_zone(), TimeZone::system());
+    for month in 0..24 {
+        let at = instant(AT + month * 30 * 86_400 * 1_000_000_000);
+        assert_eq!(ours.to_offset(at), theirs.to_offset(at));
+    }
+}
