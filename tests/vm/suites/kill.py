@@ -4,6 +4,7 @@
 completed, the head image equals it, the oldest point is what it always was, the newest and random ones are moments that
 were, and there is no gap. Killed with every tag of every queue in flight, requests go on within seconds."""
 
+import concurrent.futures
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ PIDS = {"splitter": cli.splitter_pid, "appliance": cli.appliance_pid}
 # From the kill to the first request that comes back. The kernel's own net, if no tag were idle, is 30 s; a guest that is
 # interpreted, on a host that has more to do, takes seconds where a machine takes tenths.
 RESUMED_WITHIN = 25
+# Images that are judged at once.
+JUDGES = 3
 
 
 def kill(victims):
@@ -30,6 +33,16 @@ def kill(victims):
     for which, program in victims:
         kill9(old[which], program)
     return old
+
+
+def is_moment(position, log):
+    """The image of that position is a moment of that log, at its time."""
+    image = cli.open_images(f"v@seq:{position}", only="v")["v"]
+    try:
+        judge(image.device, log, label_ns=image.time_ns)
+    finally:
+        # Its number may be another's by the time that this is answered.
+        cli.undisk("image", "close", image.device)
 
 
 def one_round(suite, number, device, oldest):
@@ -64,9 +77,11 @@ def one_round(suite, number, device, oldest):
         judge(image.device, log, at_least="completed")
     with cli.image_of("v@oldest", "v") as image:
         same("content of the oldest point", content_digest(image.device), oldest)
-    for position in cli.random_positions(suite.rng, start, end, suite.rounds(2, 20)):
-        with cli.image_of(f"v@seq:{position}", "v") as image:
-            judge(image.device, log, label_ns=image.time_ns)
+    # Side by side: an image must not mind others, and one alone leaves half of the guest idle.
+    with concurrent.futures.ThreadPoolExecutor(JUDGES) as judges:
+        positions = cli.random_positions(suite.rng, start, end, suite.rounds(2, 20))
+        for judged in [judges.submit(is_moment, position, log) for position in positions]:
+            judged.result()
     same("errors of the volume", cli.volume("v")["counts"]["errors"], 0)
     suite.note(f"round {number}: {entries} entries, {counts}")
     for mark in ("start", "end"):

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: power=2G,1G,1G cuts=2,20 mem=2048 cpus=2 timeout=900 timeout-full=900
+# vm: power=2G,1G,6G cuts=2,20 mem=2048 cpus=2 timeout=900 timeout-full=900
 """The power is cut in the middle of a discard-heavy load, with disks under everything that lose what was not flushed: state,
 backing and journal on one each. At the next boot no flushed write is missing from the volume, nothing that was durable is
 missing from the journal, points are moments that were, and the group is protected again by itself: only what the load

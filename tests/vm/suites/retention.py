@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: disks=3G,1G mem=2048 cpus=2 timeout=900 boots=1
+# vm: disks=1536M,512M mem=2048 cpus=2 timeout=900 boots=1
 """A journal that may take only so much gives its oldest points up, early if it has to, and says so. What is kept is right,
 whatever was given up behind it; a bookmark keeps its moment and everything behind it, until it is removed; kill -9 in the
 middle changes nothing of that. Beside it another volume thins what it keeps: of what is older than its short window, the
@@ -18,10 +18,10 @@ from machine import (  # noqa: E402
 from undisk_suite import Suite, need, poll, same  # noqa: E402
 
 MIB = 1 << 20
-SIZE = 24 * MIB
-LIMIT = 192 * MIB
-# Of a journal on a disk of 3 GiB.
-SEGMENT = 32 * MIB
+SIZE = 12 * MIB
+LIMIT = 96 * MIB
+# Of a journal on a disk of 1.5 GiB.
+SEGMENT = 16 * MIB
 BACKING = "/mnt/store/v.img"
 # What is on its way out, and files that wait to be written over, are beside the limit (docs/operating/retention.md).
 BESIDE = 4 * SEGMENT
@@ -164,10 +164,10 @@ def body(suite):
         lasting_disk("/dev/vda", cli.STATE, fresh=True)
         lasting_disk("/dev/vdb", "/mnt/store", fresh=True)
         cli.up()
-        device = cli.create_volume("v", BACKING, size="24M")
+        device = cli.create_volume("v", BACKING, size="12M")
         same("size", size_of(device), SIZE)
         cli.wait_protected("v")
-        cli.undisk("group", "set", "v", "journal-limit=192MiB", "journal-full=shrink")
+        cli.undisk("group", "set", "v", "journal-limit=96MiB", "journal-full=shrink")
         load = Load(device, suite.seed)
         load.over(1)
         load.moment()
