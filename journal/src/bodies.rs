@@ -1,6 +1,6 @@
 //! What a chunk's records say, read again from where the chunk stands.
 //!
-//! Owns a bounded number of bodies that were read lately. Every one is checked in full - its own checksums, and that it
+//! Owns a bounded amount of bodies that were read lately. Every one is checked in full - its own checksums, and that it
 //! is the body that this journal took in at this place - before anybody sees it. Where a header area is damaged the
 //! copy in the segment's footer serves.
 
@@ -16,14 +16,16 @@ use record::ids::JournalId;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
-/// Most bodies that are kept; a full one has some 1300 records, 150 bytes each.
-const KEPT_MAX: usize = 64;
+/// Most records in all bodies that are kept; one takes some 150 bytes.
+const RECORDS_MAX: usize = 100_000;
+/// What a body takes beside its records, in records.
+const BESIDE: usize = 4;
 
 /// Bodies that were read lately.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     journal: JournalId,
-    lately: Mutex<Lately<Place, Arc<Body>, KEPT_MAX>>,
+    lately: Mutex<Lately<Place, Arc<Body>, RECORDS_MAX>>,
 }
 
 impl Bodies {
@@ -37,14 +39,19 @@ impl Bodies {
             return Ok(body);
         }
         let body = self.read(files, chunk)?;
-        lock(&self.lately).keep(chunk.place, body.clone());
+        lock(&self.lately).keep_weighing(chunk.place, body.clone(), body.records.len() + BESIDE);
         Ok(body)
     }
 
     /// The same, without keeping it: for whoever reads many of them once.
     pub(crate) fn read(&self, files: &Files, chunk: &Kept) -> io::Result<Arc<Body>> {
-        let here = self.in_segment(files, chunk).map(Arc::new);
-        here.or_else(|error| self.in_footer(files, chunk).ok_or(error))
+        self.read_where(files, chunk).map(|(body, _)| body)
+    }
+
+    /// The same, and whether the segment itself has it: if not, the footer serves.
+    pub(crate) fn read_where(&self, files: &Files, chunk: &Kept) -> io::Result<(Arc<Body>, bool)> {
+        let here = self.in_segment(files, chunk).map(|body| (Arc::new(body), true));
+        here.or_else(|error| self.in_footer(files, chunk).map(|body| (body, false)).ok_or(error))
     }
 
     fn in_segment(&self, files: &Files, chunk: &Kept) -> io::Result<Body> {

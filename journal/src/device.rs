@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 mod real;
@@ -89,6 +90,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Lets `steps` have several writes under way at once. When this returns none is, whatever `steps` did.
     fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
         steps(&mut OneByOne { file: self, begun: 0, done: VecDeque::new() });
+    }
+
+    /// The descriptor that reads may go through, with the same offsets and alignment as `read_at`; `None` where only
+    /// `read_at` knows what stands where.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// Bytes that it takes on the disk.

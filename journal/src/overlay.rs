@@ -4,28 +4,24 @@
 //! image's position never changes, so an answer stays right for as long as the image lives.
 
 use crate::index::{Answer, Answered, REGION_SECTORS, Resolved};
+use crate::lately::Lately;
 use crate::lock::lock;
 use record::geometry::Extent;
 use record::ids::Incarnation;
-use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
-/// Most answers that are kept; of a region that was written sector by sector one has 4096 pieces, 48 bytes each.
-const KEPT_MAX: usize = 32;
+/// Most pieces in all answers that are kept, 48 bytes each; of a region that was written sector by sector one has 4096.
+const PIECES_MAX: usize = 1 << 17;
+/// What an answer takes beside its pieces, in pieces.
+const BESIDE: usize = 4;
 /// Most regions of one question that go through here.
 const REGIONS_MAX: u64 = 4;
 
-/// Answers, those that were had last in front.
+/// Answers, by volume and region.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    lately: Mutex<VecDeque<Entry>>,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    volume: Incarnation,
-    region: u64,
-    answer: Arc<Answered>,
+    lately: Mutex<Lately<(Incarnation, u64), Arc<Answered>, PIECES_MAX>>,
 }
 
 impl Overlay {
@@ -38,40 +34,51 @@ impl Overlay {
         ask: impl Fn(Extent) -> Answer,
     ) -> Answered {
         let regions = extent.start().index() / REGION_SECTORS..=(extent.end() - 1) / REGION_SECTORS;
+        let few = regions.end() - regions.start() < REGIONS_MAX;
+        let mut out = Answered::default();
+        if few && let Some(found) = self.kept(volume, regions.clone()) {
+            for answer in found {
+                part_of(&answer, extent, &mut out);
+            }
+            return out;
+        }
         let answer = ask(extent);
-        if answer.is_known() || regions.end() - regions.start() >= REGIONS_MAX {
+        if answer.is_known() || !few {
             return answer.finish();
         }
-        let mut out = Answered::default();
         for region in regions {
             let all = Extent::new(region * REGION_SECTORS, REGION_SECTORS).and_then(|all| all.intersection(whole));
             let Some(all) = all else { continue };
-            let found = self.region(volume, region, || ask(all).finish());
-            let parts = found.runs.iter().filter_map(|run| Some((run, run.extent.intersection(extent)?)));
-            out.append(parts.map(|(run, extent)| Resolved { extent, ..*run }), &found.lost);
+            part_of(&self.region(volume, region, || ask(all).finish()), extent, &mut out);
         }
         out
     }
 
+    /// The answers for these regions, if all of them are kept.
+    fn kept(&self, volume: Incarnation, regions: RangeInclusive<u64>) -> Option<Vec<Arc<Answered>>> {
+        let mut lately = lock(&self.lately);
+        regions.map(|region| lately.find((volume, region))).collect()
+    }
+
     fn region(&self, volume: Incarnation, region: u64, ask: impl FnOnce() -> Answered) -> Arc<Answered> {
-        {
-            let mut lately = lock(&self.lately);
-            let found = lately.iter().position(|entry| entry.volume == volume && entry.region == region);
-            if let Some(entry) = found.and_then(|at| lately.remove(at)) {
-                let answer = entry.answer.clone();
-                lately.push_front(entry);
-                return answer;
-            }
+        if let Some(answer) = lock(&self.lately).find((volume, region)) {
+            return answer;
         }
         // Others read meanwhile; who asks for the same at the same time asks the index as well.
         let answer = Arc::new(ask());
         if answer.lost.is_empty() {
-            let mut lately = lock(&self.lately);
-            lately.push_front(Entry { volume, region, answer: answer.clone() });
-            lately.truncate(KEPT_MAX);
+            lock(&self.lately).keep_weighing((volume, region), answer.clone(), answer.runs.len() + BESIDE);
         }
         answer
     }
+}
+
+/// What an answer for more says of an extent.
+fn part_of(answer: &Answered, extent: Extent, out: &mut Answered) {
+    let first = answer.runs.partition_point(|run| run.extent.end() <= extent.start().index());
+    let runs = answer.runs[first..].iter().take_while(|run| run.extent.start().index() < extent.end());
+    let parts = runs.filter_map(|run| Some(Resolved { extent: run.extent.intersection(extent)?, ..*run }));
+    out.append(parts, &answer.lost);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! owns all that the kernel sees and may be dropped at any time.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
@@ -129,6 +129,27 @@ impl Ring {
             }
         }
         Ok(done)
+    }
+
+    /// Reads as [`Self::read_at`] does, several at once; answers with each one's outcome, in their order.
+    pub async fn read_all<F: AsFd>(&self, reads: Vec<(F, u64, &mut [u8])>) -> Vec<io::Result<usize>> {
+        let mut under_way: Vec<_> = reads
+            .into_iter()
+            .map(|(file, offset, buf)| (Box::pin(async move { self.read_at(&file, offset, buf).await }), None))
+            .collect();
+        // To the end of all of them, whatever becomes of one: none may be abandoned.
+        poll_fn(|context| {
+            for (read, outcome) in &mut under_way {
+                if outcome.is_none()
+                    && let Poll::Ready(ended) = read.as_mut().poll(context)
+                {
+                    *outcome = Some(ended);
+                }
+            }
+            if under_way.iter().all(|(_, outcome)| outcome.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        under_way.into_iter().filter_map(|(_, outcome)| outcome).collect()
     }
 
     /// Writes all of `buf` at `offset`; answers its length. Short writes are continued. With `dsync` the data is

@@ -2,13 +2,14 @@
 //!
 //! Owns the translation from requests to reads of the journal and of the overlay, and which failure a host sees:
 //! `EIO` for exactly the request that needs damaged sectors, `ENOSPC` for an overlay that is full, `EROFS` for any
-//! change of a read-only image. Reads block the queue's thread; an image has one queue, so requests take turns.
+//! change of a read-only image. What a read-only image needs of the log is read through the queue's ring, so that requests
+//! do not wait for each other's; finding out what that is, replicas and overlays still block the queue's thread.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use journal::{At, Image, ReadFailure};
+use journal::{At, Image, ReadFailure, Reading};
 use record::geometry::Extent;
 use record::ids::Incarnation;
 use ublk_device::{Errno, IoBuffer, Kind, QueueContext, QueueService, Request, Ring, Service};
@@ -91,11 +92,36 @@ impl ImageService {
         }
     }
 
+    /// A read of a read-only image begins: what can be read beside others has been found out, not yet read. `None`: it is
+    /// no such read.
+    pub fn begin(&self, kind: Kind) -> Option<Result<Reading, ReadFailure>> {
+        match (kind, &self.overlay) {
+            (Kind::Read(extent), None) => Some(self.below.image.begin(self.below.volume, extent)),
+            (
+                Kind::Read(_) | Kind::Write { .. } | Kind::Flush | Kind::Discard(_) | Kind::WriteZeroes { .. },
+                Some(_) | None,
+            ) => None,
+        }
+    }
+
+    /// What was begun ends, with all that was read.
+    pub fn finish(&self, begun: Result<Reading, ReadFailure>, extent: Extent, buffer: &mut [u8]) -> Result<(), Errno> {
+        let bytes = usize::try_from(extent.bytes()).map_err(|_| Errno::EINVAL)?;
+        let out = buffer.get_mut(..bytes).ok_or(Errno::EINVAL)?;
+        let outcome = begun.and_then(|reading| reading.finish(out));
+        self.told(extent, out, outcome.map_err(ReadError::Below))
+    }
+
     fn read(&self, extent: Extent, out: &mut [u8]) -> Result<(), Errno> {
         let outcome = match &self.overlay {
             Some(overlay) => lock(overlay).read(&self.below, extent, out),
             None => self.below.read(extent, out).map_err(ReadError::Below),
         };
+        self.told(extent, out, outcome)
+    }
+
+    /// The host's answer; what could not be read is logged.
+    fn told(&self, extent: Extent, out: &mut [u8], outcome: Result<(), ReadError<ReadFailure>>) -> Result<(), Errno> {
         outcome.map_err(|error| {
             // What could be read must not look as if all could.
             out.fill(0);
@@ -131,6 +157,24 @@ impl ImageService {
     }
 }
 
+/// Has all that can be read through the ring read at once.
+async fn fetch(reading: &mut Reading, ring: &Ring) {
+    let mut reads = Vec::new();
+    let mut asked = Vec::new();
+    for (number, fetch) in reading.fetches().iter_mut().enumerate() {
+        if let Some(read) = fetch.direct() {
+            reads.push(read);
+            asked.push(number);
+        }
+    }
+    let outcomes = ring.read_all(reads).await;
+    for (number, outcome) in asked.into_iter().zip(outcomes) {
+        if let Some(fetch) = reading.fetches().get_mut(number) {
+            fetch.done(outcome);
+        }
+    }
+}
+
 fn lock(overlay: &Mutex<Overlay>) -> MutexGuard<'_, Overlay> {
     overlay.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -148,7 +192,13 @@ impl Service for ImageTarget {
 }
 
 impl QueueService for ImageTarget {
-    async fn handle(&self, request: Request, buffer: &mut IoBuffer, _: &Ring) -> Result<(), Errno> {
-        self.0.serve(request.kind, buffer)
+    async fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> Result<(), Errno> {
+        let (Some(mut begun), Some(extent)) = (self.0.begin(request.kind), request.kind.extent()) else {
+            return self.0.serve(request.kind, buffer);
+        };
+        if let Ok(reading) = &mut begun {
+            fetch(reading, ring).await;
+        }
+        self.0.finish(begun, extent, buffer)
     }
 }

@@ -1,15 +1,18 @@
 //! `cargo xtask bench`: what this machine and this disk let the product do, as ratios.
 //!
 //! Owns which programs measure, and how their lines become an answer. What is measured, and how, stands in those programs:
-//! examples of the crates that are measured, each printing `RATIO name value` lines, built for release.
+//! examples of the crates that are measured, each printing `RATIO name value` lines, and, for what needs a ublk device, a
+//! suite in the guest, which writes such lines to a file. All of it is built for release.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::bounded;
 use crate::place::Place;
+use crate::suite::{self, Rounds, Run, Show};
+use crate::{bounded, cargo, packages, test};
 
 /// A cold build for release, and the measuring.
 const SECONDS: u64 = 60 * 60;
@@ -29,12 +32,17 @@ pub struct Args {
     /// One JSON object of all figures in place of the lines
     #[arg(long)]
     json: bool,
+    /// Leave out what is measured in the guest: reads of images
+    #[arg(long)]
+    no_vm: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum What {
-    /// The journal
+    /// The journal, and reads of images
     Engine,
+    /// Reads of images alone
+    Image,
 }
 
 /// A program that measures: its crate's example, and the arguments of one run of it.
@@ -51,6 +59,7 @@ fn programs(args: &Args, folder: &str) -> Vec<Program> {
             let restart = Program { example: "restart_figures", arguments: vec![folder.to_string()] };
             vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed"), restart]
         }
+        What::Image => Vec::new(),
     }
 }
 
@@ -81,10 +90,38 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bail!("{} {} failed", program.example, program.arguments.join(" "));
         }
     }
+    if !args.no_vm {
+        let text = in_guest(&place, IMAGE_READ)?;
+        if !args.json {
+            print!("{text}");
+        }
+        figures.extend(read(&text));
+    }
     if args.json {
         println!("{}", json(&figures));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The suite that reads an image beside a plain device, and the file of its lines.
+const IMAGE_READ: &str = "image_read";
+const FIGURES: &str = "figures";
+
+/// The lines of a suite that measures.
+fn in_guest(place: &Place, name: &str) -> Result<String> {
+    packages::ensure(place)?;
+    let suite = suite::named(place, name)?;
+    let binaries = cargo::build_release(place)?;
+    let out = place.vm_cache()?.join("out").join(name);
+    // Yesterday's.
+    let _ = fs::remove_dir_all(&out);
+    let file = out.join(FIGURES);
+    let run = Run { place, binaries: &binaries, rounds: Rounds::Quick, seed: test::seed()?, show: Show::Nothing, out };
+    let tally = suite.run(&run)?;
+    if !tally.is_clean() {
+        bail!("{name} failed in the guest");
+    }
+    fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
 }
 
 /// The figures in a program's lines, in order.

@@ -25,6 +25,13 @@ pub fn build(place: &Place) -> Result<PathBuf> {
     Ok(place.target().join("debug"))
 }
 
+/// The same built for release: what is measured is measured as it is shipped.
+pub fn build_release(place: &Place) -> Result<PathBuf> {
+    eprintln!("xtask: building for release");
+    run(place, &["build", "--release", "--workspace", "--bins", "--examples"])?;
+    Ok(place.target().join("release"))
+}
+
 /// Runs a cargo command to its end; fails when it fails.
 pub fn run(place: &Place, arguments: &[&str]) -> Result<()> {
     let status = bounded::command("cargo", BUILD_SECONDS)

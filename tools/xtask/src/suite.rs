@@ -64,6 +64,8 @@ pub enum Rounds {
 /// How much of a suite's output is shown as it comes. All of it is in its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
+    /// Nothing but what goes wrong: stdout is for something else.
+    Nothing,
     /// The verdicts only.
     Cases,
     /// Every line, of stderr too.
@@ -288,7 +290,11 @@ impl Suite {
             let text = String::from_utf8_lossy(&fs::read(&log_path).unwrap_or_default()).into_owned();
             println!("--- the end of {} ---\n{}\n---", log_path.display(), packages::tail(&text, TAIL));
         }
-        println!("suite {}: {tally} ({} s)", self.name, started.elapsed().as_secs());
+        let ended = format!("suite {}: {tally} ({} s)", self.name, started.elapsed().as_secs());
+        match run.show {
+            Show::Nothing => eprintln!("{ended}"),
+            Show::Cases | Show::Everything => println!("{ended}"),
+        }
         Ok(tally)
     }
 
@@ -385,7 +391,7 @@ impl Cases<'_> {
             // Suites run side by side: each line says whose it is.
             Show::Cases if kind == Line::Case => println!("{}: {line}", self.suite),
             Show::Everything if !line.is_empty() => println!("{line}"),
-            Show::Cases | Show::Everything => {}
+            Show::Nothing | Show::Cases | Show::Everything => {}
         }
     }
 }

@@ -46,6 +46,33 @@ fn file(content: &[u8]) -> File {
 }
 
 #[test]
+fn several_reads_at_once_end_each_for_itself() {
+    let ring = ring();
+    let data: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
+    let (good, closed) = (file(&data), File::create("/dev/null").expect("write only"));
+    run(&ring, async {
+        // More than the ring takes at once.
+        let mut buffers = vec![vec![0; 1000]; 30];
+        let mut reads: Vec<(&File, u64, &mut [u8])> = Vec::new();
+        for (number, buffer) in buffers.iter_mut().enumerate() {
+            let file = if number == 7 { &closed } else { &good };
+            reads.push((file, 1500 * number as u64, buffer));
+        }
+        let outcomes = ring.read_all(reads).await;
+        assert_eq!(outcomes.len(), 30);
+        for (number, (outcome, buffer)) in outcomes.into_iter().zip(&buffers).enumerate() {
+            let from = (1500 * number).min(data.len());
+            let expected = &data[from..(from + 1000).min(data.len())];
+            match outcome {
+                Ok(read) => assert!(number != 7 && read == expected.len() && buffer[..read] == *expected, "{number}"),
+                Err(error) => assert!(number == 7 && error.raw_os_error() == Some(libc::EBADF), "{number}: {error}"),
+            }
+        }
+        assert!(ring.read_all(Vec::<(&File, u64, &mut [u8])>::new()).await.is_empty());
+    });
+}
+
+#[test]
 fn what_is_written_is_read_back_and_a_read_ends_with_the_file() {
     let ring = ring();
     let file = file(&[]);
