@@ -3,7 +3,7 @@
 
 pub mod kept;
 
-use kept::{Forecast, GridStatus, RetentionPolicy, Trim};
+use kept::{Forecast, GridStatus, RetentionPolicy, ScrubStatus, Trim};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -494,6 +494,8 @@ pub struct JournalStatus {
     pub grid: Option<GridStatus>,
     /// How it will be; `None` while there is too little to tell.
     pub forecast: Option<Forecast>,
+    /// How far reading it again has come.
+    pub scrub: ScrubStatus,
 }
 
 /// One damaged place of a journal.

@@ -41,6 +41,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(Daemon::Appliance, "journal-limit", "a size, as in 500GiB, or none"),
     key(Daemon::Appliance, "journal-full", "shrink or stop"),
+    key(Daemon::Appliance, "scrub", "a span of 1m or more, as in 7d, or none"),
 ];
 
 /// All keys in one line, for a hint.

@@ -4,7 +4,7 @@
 //! kept is `control::events`; nothing here waits or fails.
 
 use control::events::{EventKind, Events, News};
-use journal::{Journal, TimelineView};
+use journal::{Damage, Journal, TimelineView};
 
 /// Watches whether points are being refused.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +26,12 @@ impl GapWatch {
             events.tell(gap(open, &journal.timeline()).group(group));
         }
     }
+}
+
+/// A place of the journal is damaged.
+pub fn damaged(damage: &Damage) -> News {
+    let text = format!("the journal is damaged at {}; images that need it are refused there", damage.place);
+    News::new(EventKind::Alarm, text).bytes(damage.bytes)
 }
 
 fn gap(open: bool, timeline: &TimelineView) -> News {

@@ -26,6 +26,7 @@ use journal::{Create, Journal, JournalError, Member, Opened, RecoveryReport};
 use record::ids::{GroupId, JournalId};
 
 use crate::catalog::{Catalog, CatalogError, GroupEntry, MemberEntry};
+use crate::events::damaged;
 use crate::group::retention::Keep;
 use crate::group::{GroupHandle, LostReplica, journal_error, now_label};
 use crate::intake::link::{LinkEvent, Route};
@@ -352,8 +353,7 @@ fn open_group(entry: &mut GroupEntry, catalog: &Catalog, events: &Events) -> Res
     }
     for damage in &report.damage {
         tracing::warn!(group = entry.name, place = %damage.place, "the journal is damaged; images that need it are refused there");
-        let text = format!("the journal is damaged at {}; images that need it are refused there", damage.place);
-        events.tell(News::new(EventKind::Alarm, text).group(&entry.name).bytes(damage.bytes));
+        events.tell(damaged(damage).group(&entry.name));
     }
     tracing::info!(
         group = entry.name, clean = report.clean, epoch = %report.epoch, recovered = %report.recovered,

@@ -11,6 +11,7 @@ use control::size::Size;
 use journal::retention::{Grid, Limits, WhenFull};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 pub mod keep;
 #[cfg(test)]
@@ -20,6 +21,10 @@ mod tests;
 pub const WINDOW_SECONDS: u64 = 48 * 3600;
 /// The longest: ten years.
 pub const WINDOW_SECONDS_MAX: u64 = 3650 * 86_400;
+/// How often all of the journal is read again unless told otherwise: 7 days.
+pub const SCRUB_SECONDS: u64 = 7 * 86_400;
+/// The shortest.
+pub const SCRUB_SECONDS_MIN: u64 = 60;
 /// The least bytes that a journal may be told to make do with.
 pub const LIMIT_BYTES_MIN: u64 = 4 << 20;
 /// Segments for which a limit must have room: the two newest, which stay, the next, and one that goes.
@@ -49,6 +54,8 @@ pub struct Policy {
     pub journal_limit: Option<u64>,
     /// What happens when the window does not fit.
     pub journal_full: JournalFull,
+    /// All of the journal is read again in so many seconds, to find what has rotted; `None`: never.
+    pub scrub_seconds: Option<u64>,
 }
 
 impl Default for Policy {
@@ -58,6 +65,7 @@ impl Default for Policy {
             keep: Grid::NONE,
             journal_limit: None,
             journal_full: JournalFull::default(),
+            scrub_seconds: Some(SCRUB_SECONDS),
         }
     }
 }
@@ -80,6 +88,7 @@ impl Policy {
                     changed.journal_full =
                         one_of(key, value, &[("shrink", JournalFull::Shrink), ("stop", JournalFull::Stop)])?;
                 }
+                "scrub" => changed.scrub_seconds = scrub(key, value)?,
                 _ => return Err(settings::unknown(key)),
             }
         }
@@ -98,6 +107,11 @@ impl Policy {
         }
     }
 
+    /// How often all of the journal is read again.
+    pub fn scrub(&self) -> Option<Duration> {
+        self.scrub_seconds.map(Duration::from_secs)
+    }
+
     /// As it is told.
     pub fn answer(&self) -> RetentionPolicy {
         RetentionPolicy {
@@ -105,6 +119,7 @@ impl Policy {
             keep: keep::answer(&self.keep),
             journal_limit: self.journal_limit,
             journal_full: self.journal_full.to_string(),
+            scrub_seconds: self.scrub_seconds,
         }
     }
 }
@@ -119,11 +134,12 @@ impl fmt::Display for JournalFull {
 }
 
 impl fmt::Display for Policy {
-    /// `window=48h keep=none journal-limit=none journal-full=shrink`
+    /// `window=48h keep=none journal-limit=none journal-full=shrink scrub=7d`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.journal_limit.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
         let (window, keep) = (exact(self.window_seconds), keep::text(&self.keep));
-        write!(f, "window={window} keep={keep} journal-limit={limit} journal-full={}", self.journal_full)
+        let scrub = self.scrub_seconds.map_or_else(|| "none".to_owned(), exact);
+        write!(f, "window={window} keep={keep} journal-limit={limit} journal-full={} scrub={scrub}", self.journal_full)
     }
 }
 
@@ -135,6 +151,17 @@ fn exact(seconds: u64) -> String {
         minutes if minutes % 60 == 0 => format!("{}m", minutes / 60),
         seconds => format!("{seconds}s"),
     }
+}
+
+fn scrub(key: &str, value: &str) -> Result<Option<u64>, ControlError> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let every = seconds(key, value, WINDOW_SECONDS_MAX, "3650d")?;
+    if every < SCRUB_SECONDS_MIN {
+        return Err(ControlError::usage(format!("{key}={value}: it may be from 1m to 3650d, or none")));
+    }
+    Ok(Some(every))
 }
 
 fn limit(key: &str, value: &str, segment_bytes: u64) -> Result<Option<u64>, ControlError> {

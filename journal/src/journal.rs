@@ -10,11 +10,13 @@ mod membership;
 mod retaining;
 mod retiring;
 mod rolling_back;
+mod scrubbing;
 mod thinning;
 
 pub use compacting::Compacted;
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
+pub use scrubbing::Scrubbed;
 
 use crate::checkpoints::Checkpoints;
 use crate::chunks::Chunk;

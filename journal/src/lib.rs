@@ -65,7 +65,7 @@ pub use base::{BaseDevice, FileBase};
 pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure};
 pub use grid::GRID_MAX;
 pub use image::{Fetch, Image, ImagePiece, PieceKind, Reading};
-pub use journal::{Compacted, Create, Distributed, HeldBack, Journal, Opened, Reclaimed, SegmentUse, Space};
+pub use journal::{Compacted, Create, Distributed, HeldBack, Journal, Opened, Reclaimed, Scrubbed, SegmentUse, Space};
 pub use members::{JoinRequest, Member};
 pub use reader::Reader;
 pub use recovery::{Damage, DamageKind};

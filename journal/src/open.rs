@@ -25,7 +25,7 @@ use crate::superblock::{self, Slots, Superblock};
 use crate::tail;
 use record::chunk::{Body, Record};
 use record::geometry::{Extent, SECTOR_BYTES};
-use record::header::{ChunkHeader, HEADER_BYTES};
+use record::header::HEADER_BYTES;
 use record::ids::{Incarnation, JournalId};
 use record::op::Op;
 use record::position::{JournalEpoch, Position};
@@ -174,7 +174,7 @@ fn payload_is_whole(disk: &dyn Disk, sighting: &Sighting) -> bool {
     let Some(body) = &sighting.body else { return false };
     let place = sighting.seen.place;
     compacted::open(disk, place.segment)
-        .and_then(|file| scan::payload_damage(file.as_ref(), place, &sighting.seen.header, body))
+        .and_then(|file| scan::payload_damage(file.as_ref(), place, body))
         .is_ok_and(|damage| damage.is_empty())
 }
 
@@ -413,9 +413,8 @@ fn kept_damage(disk: &dyn Disk, scan: &Scan, sighting: &Sighting) -> Option<Dama
         (Some(_), Witness::Segment) => DamageKind::Payload,
         (Some(_), Witness::Footer) => DamageKind::ChunkHeader,
     };
-    let read =
-        compacted::open(disk, place.segment).and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
-    let of_payload = payload_damage(place, header, body, read);
+    let read = compacted::open(disk, place.segment).and_then(|file| scan::payload_damage(file.as_ref(), place, body));
+    let of_payload = payload_damage(place, header.first_position, body, read);
     let extents = of_payload.as_ref().map_or_else(Vec::new, |damage| damage.extents.clone());
     // Where a rollback went is lost: from there on nothing older can be shown.
     let extents_known = !lost_ops.contains(&Op::Rollback);
@@ -429,21 +428,22 @@ fn kept_damage(disk: &dyn Disk, scan: &Scan, sighting: &Sighting) -> Option<Dama
     }
 }
 
-/// What of a chunk's payload is damaged, as it was read.
+/// What of a chunk's payload is damaged, as it was read. `position`: of its first record.
 pub(crate) fn payload_damage(
     place: Place,
-    header: &ChunkHeader,
+    position: Position,
     body: &Body,
     read: std::io::Result<Vec<RecordDamage>>,
 ) -> Option<Damage> {
-    let payload_at = place.offset + HEADER_BYTES as u64 + u64::from(header.body_header_len);
-    let at = |record: usize| header.first_position.plus(record as u64);
+    let header = &body.header;
+    let payload_at = place.offset + HEADER_BYTES as u64 + u64::from(header.header_len);
+    let at = |record: usize| position.plus(record as u64);
     let Ok(records) = read else {
         return Some(Damage {
             place: Place { offset: payload_at, ..place },
             bytes: u64::from(header.payload_len),
             kind: DamageKind::Payload,
-            positions: header.next_position.previous().map(|last| (header.first_position, last)),
+            positions: position.plus(u64::from(header.records)).previous().map(|last| (position, last)),
             extents: by_volume(body.records.iter().filter_map(written_extent).collect()),
             extents_known: true,
             note_lost: false,

@@ -350,15 +350,10 @@ pub(crate) struct RecordDamage {
 }
 
 /// Reads a chunk's payload and checks all of it. An error when it cannot be read at all.
-pub(crate) fn payload_damage(
-    file: &dyn DiskFile,
-    place: Place,
-    header: &ChunkHeader,
-    body: &Body,
-) -> io::Result<Vec<RecordDamage>> {
-    let len = header.payload_len as usize;
+pub(crate) fn payload_damage(file: &dyn DiskFile, place: Place, body: &Body) -> io::Result<Vec<RecordDamage>> {
+    let len = body.header.payload_len as usize;
     let mut payload = Aligned::zeroed(len);
-    let at = place.offset + HEADER_BYTES as u64 + u64::from(header.body_header_len);
+    let at = place.offset + HEADER_BYTES as u64 + u64::from(body.header.header_len);
     let read = if len == 0 { 0 } else { file.read_at(&mut payload, at)? };
     let mut damage = Vec::new();
     for (place, record) in body.records.iter().enumerate() {

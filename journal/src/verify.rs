@@ -316,14 +316,14 @@ fn payloads(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>, progres
         let sighting = &found.scan.sightings[*seen];
         let Some(body) = &sighting.body else { continue };
         let (place, header) = (sighting.seen.place, &sighting.seen.header);
-        let damage = compacted::open(disk, place.segment)
-            .and_then(|file| scan::payload_damage(file.as_ref(), place, header, body));
+        let damage =
+            compacted::open(disk, place.segment).and_then(|file| scan::payload_damage(file.as_ref(), place, body));
         checked += body.records.iter().map(|r| u64::from(r.descriptor.payload_bytes)).sum::<u64>();
         // What is named already by the state of its headers is not named again.
         let named = state.damage().0.iter().any(|d| {
             d.extents_known && d.positions.is_some_and(|(first, last)| (first..=last).contains(&header.first_position))
         });
-        if !named && let Some(damage) = open::payload_damage(place, header, body, damage) {
+        if !named && let Some(damage) = open::payload_damage(place, header.first_position, body, damage) {
             findings.damage(&damage);
         }
         done += header.disk_bytes();

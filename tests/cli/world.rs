@@ -1,7 +1,7 @@
 //! Canned daemons: one well, one in trouble. Every kind of answer occurs in them, with every optional field filled
 //! somewhere and missing somewhere.
 
-use control::answer::kept::{GridStatus, RetentionPolicy};
+use control::answer::kept::{GridStatus, RetentionPolicy, ScrubStatus};
 use control::answer::{
     Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health, Image,
     IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RollbackPlan, RolledBack,
@@ -11,7 +11,7 @@ use control::answer::{
 use control::error::ControlError;
 use control::point::PointSpec;
 use control::request::{ApplianceRequest, SplitterRequest};
-use kept::{FORECAST, morning, retention};
+use kept::{FORECAST, SCRUB, morning, retention};
 use std::collections::BTreeMap;
 
 mod kept;
@@ -170,6 +170,7 @@ fn fresh_group(name: &str) -> GroupStatus {
             keep: Vec::new(),
             journal_limit: Some(500 * 1024 * MIB),
             journal_full: "stop".into(),
+            scrub_seconds: None,
         },
         grid: None,
         forecast: None,
@@ -242,6 +243,7 @@ fn journal() -> JournalStatus {
         retention: retention(),
         grid: Some(GRID),
         forecast: None,
+        scrub: ScrubStatus::default(),
     }
 }
 
@@ -615,6 +617,7 @@ pub fn ill_appliance(request: ApplianceRequest) -> Result<Answer, ControlError> 
                 held_back_by: Some("bookmark morning".into()),
                 reclaimable_bytes: 2 * MIB,
                 forecast: Some(FORECAST),
+                scrub: SCRUB,
                 ..journal()
             }],
         }),

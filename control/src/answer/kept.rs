@@ -13,6 +13,24 @@ pub struct RetentionPolicy {
     pub journal_limit: Option<u64>,
     /// `shrink` or `stop`.
     pub journal_full: String,
+    /// How often all of the journal is read again to find what has rotted; `None`: never.
+    pub scrub_seconds: Option<u64>,
+}
+
+/// How far reading the journal again has come, since the appliance was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Whether a pass is under way.
+    pub under_way: bool,
+    /// When the newest one began; 0: none has.
+    pub began_ns: u64,
+    /// Bytes that it has read, of about so many.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// When the last one that was whole ended.
+    pub ended_ns: Option<u64>,
+    /// Places that were found damaged, and had not been known to be.
+    pub found: u64,
 }
 
 /// Of each minute, hour or day the newest point stays, up to an age.

@@ -8,7 +8,7 @@
 //!
 //! `sides` knows the splitters, `stream` carries out what `intake::session` decides for each, `barriers`, `bookmarks` and
 //! `rollbacks` what their namesakes in the crate decide, `members` changes who belongs to the group, `retention` gives up
-//! what is too old, `verify` reads for a splitter that compares.
+//! what is too old, `verify` reads for a splitter that compares, `scrub` reads the journal again for nobody in particular.
 
 mod barriers;
 pub mod bookmarks;
@@ -16,6 +16,7 @@ pub mod clock;
 mod members;
 pub mod retention;
 pub mod rollbacks;
+mod scrub;
 mod sides;
 mod stream;
 mod verify;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use control::answer::kept::ScrubStatus;
 use control::error::{ControlError, Kind};
 use control::events::{EventKind, Events, News};
 use journal::{Journal, JournalError, PointError};
@@ -41,6 +43,7 @@ pub use members::MemberPlan;
 pub use retention::pins::ImagePin;
 
 use clock::{Clock, SystemClock};
+use scrub::Scrub;
 
 /// Events that may wait for the thread. When it is full, readers of links wait (and their splitters' sends with
 /// them), and so do operators' requests.
@@ -99,6 +102,7 @@ pub struct GroupHandle {
     shared: Arc<Shared>,
     lost: Vec<LostReplica>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    scrub: Mutex<Option<Scrub>>,
 }
 
 impl std::fmt::Debug for Event {
@@ -124,13 +128,15 @@ impl GroupHandle {
         let (mailbox, inbox) = sync_channel(MAILBOX);
         let mut group = Group::new(name, &journal, Arc::new(SystemClock::default()));
         group.events = events.clone();
+        let every = keep.policy.scrub();
         group.keep(keep);
         let shared = Arc::clone(&group.shared);
-        let thread = thread::Builder::new()
-            .name(format!("group {name}"))
-            .spawn(move || group.run(&inbox))
-            .map_err(|e| ControlError::failed(format!("cannot start a thread for group {name}: {e}")))?;
-        Ok(Self { name: name.to_owned(), journal, mailbox, shared, lost, thread: Mutex::new(Some(thread)) })
+        let no_thread = |e| ControlError::failed(format!("cannot start a thread for group {name}: {e}"));
+        let scrub = Scrub::start(name, &journal, every, events).map_err(no_thread)?;
+        let thread =
+            thread::Builder::new().name(format!("group {name}")).spawn(move || group.run(&inbox)).map_err(no_thread)?;
+        let (thread, scrub) = (Mutex::new(Some(thread)), Mutex::new(Some(scrub)));
+        Ok(Self { name: name.to_owned(), journal, mailbox, shared, lost, thread, scrub })
     }
 
     /// The journal, to be read.
@@ -147,6 +153,19 @@ impl GroupHandle {
     fn has_ended(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// From now on all of the journal is read again so often.
+    pub fn set_scrub(&self, every: Option<Duration>) {
+        if let Some(scrub) = &*self.scrub.lock().unwrap_or_else(PoisonError::into_inner) {
+            scrub.set(every);
+        }
+    }
+
+    /// How far reading the journal again has come.
+    pub fn scrubbed(&self) -> ScrubStatus {
+        let scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner);
+        scrub.as_ref().map_or_else(ScrubStatus::default, Scrub::status)
     }
 
     /// Replicas that could not be attached.
@@ -193,6 +212,7 @@ impl GroupHandle {
 
     /// Ends the thread and with it the link, and closes the journal cleanly. Whoever still reads it may go on.
     pub fn close(&self) -> Result<(), ControlError> {
+        *self.scrub.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The thread may be gone already.
         let _ = self.mailbox.send(Event::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

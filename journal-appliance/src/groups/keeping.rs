@@ -63,6 +63,7 @@ impl Groups {
             self.change_entry(&held, |entry| entry.retention = after)?;
             let keep = Keep { policy: after, folder: held.entry().journal };
             open.call(move |group| group.keep(keep))?;
+            open.set_scrub(after.scrub());
             self.events.tell(News::new(EventKind::PolicyChanged, after.to_string()).group(name));
             tracing::info!(group = name, policy = %after, "what is kept was changed");
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use control::answer::kept::{Forecast, GridStatus};
+use control::answer::kept::{Forecast, GridStatus, ScrubStatus};
 use control::answer::{
     Bookmark, Finding, FindingExtent, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress, Timeline,
     Verified, Window,
@@ -145,6 +145,7 @@ impl Held {
             retention: entry.retention.answer(),
             grid: None,
             forecast: None,
+            scrub: ScrubStatus::default(),
         };
         let open = match &self.open {
             Ok(open) => open,
@@ -172,6 +173,7 @@ impl Held {
         status.reclaimable_bytes = kept.leaving;
         status.grid = grid(&timeline.grid);
         status.forecast = kept.forecast.map(forecast);
+        status.scrub = open.scrubbed();
         status
     }
 

@@ -18,17 +18,21 @@ fn refused(assignments: &[&str]) -> String {
 
 #[test]
 fn every_setting_is_read_with_its_units() {
-    let changed =
-        set(Policy::default(), &["window=7d", "keep=hour:30d,day:365d", "journal-limit=500GiB", "journal-full=stop"])
-            .unwrap();
+    let changed = set(
+        Policy::default(),
+        &["window=7d", "keep=hour:30d,day:365d", "journal-limit=500GiB", "journal-full=stop", "scrub=30d"],
+    )
+    .unwrap();
     let expected = Policy {
         window_seconds: 604_800,
         keep: Grid::new([None, Some(30 * 86_400), Some(365 * 86_400)]).unwrap(),
         journal_limit: Some(500 << 30),
         journal_full: JournalFull::Stop,
+        scrub_seconds: Some(30 * 86_400),
     };
     assert_eq!(changed, expected);
     assert_eq!(set(changed, &["journal-limit=none"]).unwrap().journal_limit, None);
+    assert_eq!(set(changed, &["scrub=none"]).unwrap().scrub(), None);
     assert_eq!(set(changed, &["keep=none"]).unwrap().keep, Grid::NONE);
     assert_eq!(set(changed, &["window=90"]).unwrap().window_seconds, 90);
     assert_eq!(set(changed, &["journal-full=shrink"]).unwrap().journal_full, JournalFull::Shrink);
@@ -43,6 +47,8 @@ fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
     assert!(refused(&["journal-limit=1MiB"]).contains("from 4.0 MiB"));
     assert!(refused(&["journal-limit=lots"]).starts_with("journal-limit: "));
     assert!(refused(&["journal-full=block"]).contains("journal-full is shrink or stop"));
+    assert!(refused(&["scrub=59s"]).contains("from 1m to 3650d, or none"));
+    assert!(refused(&["scrub=often"]).starts_with("scrub: "));
     assert!(set(Policy::default(), &["window=1h", "journal-full=pray"]).is_err(), "all or nothing");
 }
 
@@ -57,9 +63,12 @@ fn a_limit_has_room_for_the_segments_that_stay() {
 
 #[test]
 fn it_is_told_as_it_is_set() {
-    assert_eq!(Policy::default().to_string(), "window=48h keep=none journal-limit=none journal-full=shrink");
+    assert_eq!(Policy::default().to_string(), "window=48h keep=none journal-limit=none journal-full=shrink scrub=7d");
     let stored = serde_json::to_string(&Policy::default()).unwrap();
-    assert_eq!(stored, r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink"}"#);
+    assert_eq!(
+        stored,
+        r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink","scrub_seconds":604800}"#
+    );
     assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
 }
 

@@ -64,7 +64,7 @@ fn refused(outcome: Result<impl std::fmt::Debug, ControlError>) -> String {
 fn what_is_kept_is_set_as_a_whole_shown_and_kept_over_a_restart() {
     let mut at = Joined::new();
     assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()));
-    let wanted = ["window=7d", "keep=hour:30d", "journal-limit=1GiB", "journal-full=stop"];
+    let wanted = ["window=7d", "keep=hour:30d", "journal-limit=1GiB", "journal-full=stop", "scrub=none"];
     for (settings, dry_run) in [(&wanted[..], true), (&["window=1h", "journal-full=block"][..], false)] {
         assert_eq!(at.world.set(settings, dry_run).is_ok(), dry_run);
         assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()), "nothing was changed");
@@ -73,7 +73,10 @@ fn what_is_kept_is_set_as_a_whole_shown_and_kept_over_a_restart() {
         match at.world.set(&wanted, false) {
             Ok(Answer::RetentionSet { outcome, message, .. }) => {
                 assert_eq!(outcome, expected);
-                assert_eq!(message, "group g: window=7d keep=hour:30d journal-limit=1.0 GiB journal-full=stop");
+                assert_eq!(
+                    message,
+                    "group g: window=7d keep=hour:30d journal-limit=1.0 GiB journal-full=stop scrub=none"
+                );
             }
             other => panic!("not set: {other:?}"),
         }

@@ -1,7 +1,7 @@
 //! What the canned appliance says of what it keeps: policy, bookmarks and their holds, trimming.
 
 use super::{MIB, SECOND, TEN, done, known};
-use control::answer::kept::{Forecast, GridLevel, RetentionPolicy, Trim};
+use control::answer::kept::{Forecast, GridLevel, RetentionPolicy, ScrubStatus, Trim};
 use control::answer::{Answer, Bookmark, Outcome};
 use control::error::ControlError;
 use control::point::PointSpec;
@@ -12,8 +12,23 @@ pub const FORECAST: Forecast =
 
 pub fn retention() -> RetentionPolicy {
     let keep = vec![GridLevel { span: "day".into(), seconds: 30 * 86_400 }];
-    RetentionPolicy { window_seconds: 48 * 3600, keep, journal_limit: None, journal_full: "shrink".into() }
+    RetentionPolicy {
+        window_seconds: 48 * 3600,
+        keep,
+        journal_limit: None,
+        journal_full: "shrink".into(),
+        scrub_seconds: Some(7 * 86_400),
+    }
 }
+
+pub const SCRUB: ScrubStatus = ScrubStatus {
+    under_way: true,
+    began_ns: TEN + SECOND,
+    done_bytes: 12 * MIB,
+    total_bytes: 48 * MIB,
+    ended_ns: Some(TEN),
+    found: 1,
+};
 
 pub fn morning() -> Bookmark {
     Bookmark {
@@ -60,7 +75,7 @@ fn set_retention(settings: &[String]) -> Result<Answer, ControlError> {
         }
     }
     let keep = if retention.keep.is_empty() { "none" } else { "day:30d" };
-    let message = format!("group web: window=7d keep={keep} journal-limit=none journal-full=stop");
+    let message = format!("group web: window=7d keep={keep} journal-limit=none journal-full=stop scrub=7d");
     Ok(Answer::RetentionSet { outcome: Outcome::Changed, message, retention })
 }
 

@@ -22,7 +22,7 @@ pub struct Set {
     /// The group's name
     name: String,
     /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
-    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop
+    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop, scrub=SPAN|none
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
@@ -132,5 +132,6 @@ pub fn retention(retention: &RetentionPolicy) -> String {
     let older: Vec<_> =
         retention.keep.iter().map(|level| format!("{} for {}", level.span, span(level.seconds))).collect();
     let older = if older.is_empty() { String::new() } else { format!(", the newest of each {}", older.join(", ")) };
-    format!("every write of {window}{older}{limit}; {full}")
+    let scrub = retention.scrub_seconds.map_or_else(String::new, |every| format!("; read again every {}", span(every)));
+    format!("every write of {window}{older}{limit}; {full}{scrub}")
 }

@@ -10,6 +10,7 @@ use control::client::Daemon;
 use control::error::ControlError;
 use control::name::{Name, Named};
 use control::request::ApplianceRequest;
+use control::size::Size;
 use control::time::span;
 
 /// Show what journals hold.
@@ -94,6 +95,13 @@ const COLUMNS: &[Column<JournalStatus>] = &[
         usual: false,
         cell: |j| Cell::Text(j.held_back_by.clone().unwrap_or_default()),
     },
+    Column {
+        name: "scrubbed",
+        about: "when the last reading of all of it ended",
+        usual: false,
+        cell: |j| Cell::Time(j.scrub.ended_ns.unwrap_or(0)),
+    },
+    Column { name: "scrub", about: "how far the present one is", usual: false, cell: |j| Cell::Text(scrub(j)) },
     Column { name: "path", about: "where it is", usual: false, cell: |j| Cell::Text(j.path.display().to_string()) },
     Column { name: "epoch", about: "lives of its tail", usual: false, cell: |j| Cell::Count(j.epoch) },
     Column { name: "id", about: "id", usual: false, cell: |j| Cell::Text(j.id.clone()) },
@@ -113,6 +121,12 @@ impl Status {
         };
         Ok(Report::new().field("journals", &journals).results(self.list.lines(COLUMNS, &journals)?))
     }
+}
+
+fn scrub(journal: &JournalStatus) -> String {
+    let scrub = &journal.scrub;
+    let part = scrub.done_bytes.min(scrub.total_bytes).saturating_mul(100) / scrub.total_bytes.max(1);
+    if scrub.under_way { format!("{part}% of {}", Size(scrub.total_bytes)) } else { String::new() }
 }
 
 fn records(journal: &JournalStatus) -> String {
