@@ -16,7 +16,7 @@ use crate::reader::Core;
 use crate::recovery::Damage;
 use crate::state::{Piece, Source};
 use crate::timeline::At;
-pub use reading::{Fetch, Reading};
+pub use reading::{Direct, Reading};
 use record::geometry::{BLOCK_BYTES, Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::position::Position;

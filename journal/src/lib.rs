@@ -64,7 +64,7 @@ mod error;
 pub use base::{BaseDevice, FileBase};
 pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure};
 pub use grid::GRID_MAX;
-pub use image::{Fetch, Image, ImagePiece, PieceKind, Reading};
+pub use image::{Direct, Image, ImagePiece, PieceKind, Reading};
 pub use journal::{Compacted, Create, Distributed, HeldBack, Journal, Opened, Reclaimed, Scrubbed, SegmentUse, Space};
 pub use members::{JoinRequest, Member};
 pub use reader::Reader;

@@ -9,6 +9,7 @@
 mod common;
 
 use common::{Group, at, extent};
+use journal::device::Aligned;
 use journal::{JournalError, Reader};
 use kit::{Rng, SimDisk};
 use record::op::Op;
@@ -58,7 +59,7 @@ fn right_or_refused(group: &Group, disk: &SimDisk) -> u64 {
         let Ok(image) = reader.image(at(n)) else { continue };
         for member in image.members() {
             let whole = extent(0, member.size.get());
-            let mut bytes = vec![0xaa; usize::try_from(whole.bytes()).expect("small")];
+            let mut bytes = Aligned::copy_of(&vec![0xaa; usize::try_from(whole.bytes()).expect("small")]);
             let damaged = image.read(member.incarnation, whole, &mut bytes).err().map_or_else(Vec::new, |f| f.damaged);
             let expected = group.reference.bytes(member.incarnation, at(n));
             for (sector, (read, right)) in (0..).zip(bytes.chunks(512).zip(expected.chunks(512))) {

@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Group, ID, Volume, at, extent};
+use journal::device::Aligned;
 use journal::{Finding, FindingKind, Reader, Severity, VerifyReport, verify_disk};
 use kit::{Reference, Rng, SimDisk};
 use record::chunk::Body;
@@ -100,7 +101,7 @@ fn compare(subject: &Subject, reader: &Reader, last: Position) -> Seen {
         seen.shown += 1;
         for member in image.members() {
             let whole = extent(0, member.size.get());
-            let mut bytes = vec![0xaa; usize::try_from(whole.bytes()).expect("small")];
+            let mut bytes = Aligned::copy_of(&vec![0xaa; usize::try_from(whole.bytes()).expect("small")]);
             let refused = image.read(member.incarnation, whole, &mut bytes).err().map_or_else(Vec::new, |f| f.damaged);
             let expected = subject.expected(member.incarnation, n);
             for sector in 0..member.size.get() {

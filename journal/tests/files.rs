@@ -3,6 +3,7 @@
 mod common;
 
 use common::{ID, SPLITTER, extent, join_request, lost};
+use journal::device::Aligned;
 use journal::{BaseDevice, Cause, Create, FileBase, Journal, JournalError, Opened, Reader, verify};
 use kit::reference::data;
 use kit::{Laying, Rng};
@@ -11,7 +12,8 @@ use record::op::Op;
 use record::point::Point;
 use record::position::{Label, SplitterIncarnation};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,6 +100,62 @@ fn a_journal_on_a_real_file_system_is_written_read_verified_and_opened_again() {
     drop(journal);
     let Opened { report, .. } = Journal::open(&path).expect("and after a kill");
     assert!(!report.clean && report.damage.is_empty());
+}
+
+#[test]
+fn what_somebody_else_has_read_for_an_image_is_checked_as_if_it_had_read_it_itself() {
+    let directory = made();
+    let Opened { journal, .. } = Journal::open(&directory.path().join("j")).expect("open");
+    let granted = journal.grant(SPLITTER, SplitterIncarnation::FIRST, &lost()).expect("grant");
+    let volume = journal.join(&join_request(1, "v", 64), Label::from_nanos(1)).expect("join");
+    journal.attach_base(volume, &replica(directory.path())).expect("attach");
+    journal.joined(volume, Label::from_nanos(2)).expect("joined");
+    let mut laying = Laying::new(ID, granted.session, granted.expected, granted.label);
+    let mut expected = vec![0u8; 64 * 512];
+    // Whole blocks and less, some of them written again out of order; the same place again and again, so that what is needed
+    // does not lie side by side.
+    let dead = extent(32, 32);
+    let written = [extent(0, 32), dead, extent(16, 8), dead, extent(8, 8), dead, dead, extent(50, 5)];
+    for (n, at) in (1..).zip(written) {
+        laying.write(volume, at, data(n * 100, at));
+        let from = usize::try_from(at.start().byte_offset()).expect("small");
+        let bytes = data(n * 100, at);
+        expected[from..from + bytes.len()].copy_from_slice(&bytes);
+        let body = laying.seal().expect("laid");
+        journal.append_many(granted.session, &[(&body.header, &body.payload)]).expect("append");
+    }
+    let image = journal.image(journal.resolve(&Point::Latest, false).expect("latest")).expect("image");
+    let whole = extent(0, 64);
+    // Into a buffer that direct I/O takes, and into one that it does not; and where every read fails.
+    for (shift, fails) in [(0, false), (1, false), (0, true)] {
+        let mut memory = Aligned::copy_of(&vec![0xaa; 64 * 512 + 1]);
+        let buffer = &mut memory[shift..shift + 64 * 512];
+        let lies = buffer.as_ptr_range();
+        let mut reading = image.begin(volume, whole).expect("begun");
+        let mut outcomes = Vec::new();
+        let mut straight = 0;
+        for (number, (fd, at, memory)) in reading.direct(buffer) {
+            straight += u64::from(lies.contains(&memory.as_ptr()));
+            let file = fs::File::from(fd.try_clone_to_owned().expect("a descriptor"));
+            let read = file.read_at(memory, at);
+            outcomes.push((number, if fails { Err(ErrorKind::PermissionDenied.into()) } else { read }));
+        }
+        assert!(outcomes.len() > usize::try_from(straight).expect("few"), "not all can go straight");
+        assert_eq!(straight > 0, shift == 0, "what can goes straight");
+        outcomes.into_iter().for_each(|(number, outcome)| reading.done(number, outcome));
+        let refused = reading.finish(buffer).err().map_or_else(Vec::new, |failure| failure.damaged);
+        assert_eq!(refused.is_empty(), !fails, "{refused:?}");
+        for sector in 0..64 {
+            let of = usize::try_from(sector * 512).expect("small");
+            let is_refused = refused.iter().any(|extent| extent.contains(common::extent(sector, 1)));
+            let right = if is_refused { &[0; 512][..] } else { &expected[of..of + 512] };
+            assert!(buffer[of..of + 512] == *right, "sector {sector}");
+        }
+    }
+    // Nobody has read anything.
+    let mut buffer = vec![0xaa; 64 * 512];
+    image.begin(volume, whole).expect("begun").finish(&mut buffer).expect("read");
+    assert!(buffer == expected);
 }
 
 #[test]

@@ -132,7 +132,11 @@ impl Ring {
     }
 
     /// Reads as [`Self::read_at`] does, several at once; answers with each one's outcome, in their order.
-    pub async fn read_all<F: AsFd>(&self, reads: Vec<(F, u64, &mut [u8])>) -> Vec<io::Result<usize>> {
+    pub async fn read_all<F: AsFd>(&self, mut reads: Vec<(F, u64, &mut [u8])>) -> Vec<io::Result<usize>> {
+        // Most often it is one.
+        if let [(file, offset, buf)] = &mut reads[..] {
+            return vec![self.read_at(file, *offset, buf).await];
+        }
         let mut under_way: Vec<_> = reads
             .into_iter()
             .map(|(file, offset, buf)| (Box::pin(async move { self.read_at(&file, offset, buf).await }), None))

@@ -104,10 +104,8 @@ impl ImageService {
         }
     }
 
-    /// What was begun ends, with all that was read.
-    pub fn finish(&self, begun: Result<Reading, ReadFailure>, extent: Extent, buffer: &mut [u8]) -> Result<(), Errno> {
-        let bytes = usize::try_from(extent.bytes()).map_err(|_| Errno::EINVAL)?;
-        let out = buffer.get_mut(..bytes).ok_or(Errno::EINVAL)?;
+    /// What was begun ends, with all that was read; `out` is as long as the extent.
+    pub fn finish(&self, begun: Result<Reading, ReadFailure>, extent: Extent, out: &mut [u8]) -> Result<(), Errno> {
         let outcome = begun.and_then(|reading| reading.finish(out));
         self.told(extent, out, outcome.map_err(ReadError::Below))
     }
@@ -158,20 +156,11 @@ impl ImageService {
 }
 
 /// Has all that can be read through the ring read at once.
-async fn fetch(reading: &mut Reading, ring: &Ring) {
-    let mut reads = Vec::new();
-    let mut asked = Vec::new();
-    for (number, fetch) in reading.fetches().iter_mut().enumerate() {
-        if let Some(read) = fetch.direct() {
-            reads.push(read);
-            asked.push(number);
-        }
-    }
+async fn fetch(reading: &mut Reading, buffer: &mut [u8], ring: &Ring) {
+    let (numbers, reads): (Vec<_>, Vec<_>) = reading.direct(buffer).into_iter().unzip();
     let outcomes = ring.read_all(reads).await;
-    for (number, outcome) in asked.into_iter().zip(outcomes) {
-        if let Some(fetch) = reading.fetches().get_mut(number) {
-            fetch.done(outcome);
-        }
+    for (number, outcome) in numbers.into_iter().zip(outcomes) {
+        reading.done(number, outcome);
     }
 }
 
@@ -196,9 +185,11 @@ impl QueueService for ImageTarget {
         let (Some(mut begun), Some(extent)) = (self.0.begin(request.kind), request.kind.extent()) else {
             return self.0.serve(request.kind, buffer);
         };
+        let bytes = usize::try_from(extent.bytes()).map_err(|_| Errno::EINVAL)?;
+        let out = buffer.get_mut(..bytes).ok_or(Errno::EINVAL)?;
         if let Ok(reading) = &mut begun {
-            fetch(reading, ring).await;
+            fetch(reading, out, ring).await;
         }
-        self.0.finish(begun, extent, buffer)
+        self.0.finish(begun, extent, out)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the way from pieces to bytes. What lies side by side in a segment is fetched at once, wherever it belongs in the
 //! volume, so that whoever reads from one end to the other reads the log the same way; several fetches may be under way
-//! together, done by whoever has a ring for it. Deliberately knows no ring and no device; what nobody has fetched by the
+//! together, done by whoever has a ring for it. Whole blocks go straight to where they are wanted. Deliberately knows no ring and no device; what nobody has fetched by the
 //! time that it is needed is read here.
 
 use super::{Image, byte_index, byte_len};
@@ -60,51 +60,74 @@ struct Wanted {
 
 /// Bytes of one segment, whole blocks at a block's boundary.
 #[derive(Debug)]
-pub struct Fetch {
+struct Fetch {
     file: io::Result<Arc<dyn DiskFile>>,
     segment: SegmentNumber,
     bytes: Range<u64>,
     /// How many pieces it is for.
     pieces: usize,
+    /// The part of the read's buffer that it fills exactly, if it does.
+    straight: Option<Range<usize>>,
+    /// What it fills otherwise.
     memory: Option<Aligned>,
     outcome: Option<io::Result<usize>>,
 }
 
+/// Where the bytes of a piece are once they are fetched.
+#[derive(Clone, Copy, Debug)]
+enum Found<'f> {
+    /// Where they are wanted, so many of them.
+    InPlace(usize),
+    /// Here, from the first block that is needed on.
+    Elsewhere(&'f [u8]),
+}
+
+/// A read that somebody does: the file's descriptor, where in it, and the memory to fill.
+pub type Direct<'r> = (BorrowedFd<'r>, u64, &'r mut [u8]);
+
 impl Fetch {
-    /// Where it can be read by whoever likes to: the file's descriptor, where in it, and the memory to fill. `None`: it is
-    /// read when it is needed. `done` is to be told of it.
-    pub fn direct(&mut self) -> Option<(BorrowedFd<'_>, u64, &mut [u8])> {
+    /// Where it is to be read from and to, if somebody else can. `straight`: its part of the buffer.
+    fn direct<'r>(&'r mut self, straight: Option<&'r mut [u8]>) -> Option<Direct<'r>> {
         let fd = self.file.as_ref().ok()?.descriptor()?;
-        let memory = self.memory.get_or_insert_with(|| Aligned::zeroed(byte_len(self.bytes.end - self.bytes.start)));
+        let memory = match straight {
+            Some(straight) => straight,
+            None => self.memory.get_or_insert_with(|| Aligned::zeroed(byte_len(self.bytes.end - self.bytes.start))),
+        };
         Some((fd, self.bytes.start, memory))
     }
 
-    /// How the read ended: bytes from the beginning on.
-    pub fn done(&mut self, outcome: io::Result<usize>) {
-        self.outcome = Some(outcome);
-    }
-
-    fn fetch(&mut self) {
+    fn fetch(&mut self, buffer: &mut [u8]) {
         if self.outcome.is_some() {
             return;
         }
-        let memory = self.memory.get_or_insert_with(|| Aligned::zeroed(byte_len(self.bytes.end - self.bytes.start)));
+        let memory = match self.straight.clone().and_then(|straight| buffer.get_mut(straight)) {
+            Some(straight) => straight,
+            None => self.memory.get_or_insert_with(|| Aligned::zeroed(byte_len(self.bytes.end - self.bytes.start))),
+        };
         self.outcome = Some(match &self.file {
             Ok(file) => file.read_at(memory, self.bytes.start),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         });
     }
 
+    /// How many bytes from the beginning on are there.
+    fn read(&self) -> Result<usize, String> {
+        match &self.outcome {
+            Some(Ok(read)) => Ok(*read),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Ok(0),
+        }
+    }
+
     /// The bytes that stand there in the segment; fewer where it ends before.
-    fn part(&self, wanted: &Range<u64>) -> Result<&[u8], String> {
-        let read = match &self.outcome {
-            Some(Ok(read)) => *read,
-            Some(Err(error)) => return Err(error.to_string()),
-            None => 0,
-        };
+    fn part(&self, wanted: &Range<u64>) -> Result<Found<'_>, String> {
         let (from, to) = (byte_len(wanted.start - self.bytes.start), byte_len(wanted.end - self.bytes.start));
+        let to = to.min(self.read()?);
+        if self.straight.is_some() {
+            return Ok(Found::InPlace(to.saturating_sub(from)));
+        }
         let memory = self.memory.as_deref().unwrap_or(&[]);
-        Ok(memory.get(from..to.min(read)).unwrap_or(&[]))
+        Ok(Found::Elsewhere(memory.get(from..to).unwrap_or(&[])))
     }
 }
 
@@ -154,20 +177,52 @@ impl Reading {
             };
             parts.push(Part { piece, wanted });
         }
-        let fetches = fetches(image, &mut parts);
+        let fetches = fetches(image, extent, &mut parts);
         Self { image: image.clone(), volume, extent, parts, fetches }
     }
 
-    /// What is to be fetched, in log order. Whoever does it tells each; what nobody does is done by `finish`.
-    pub fn fetches(&mut self) -> &mut [Fetch] {
-        &mut self.fetches
+    /// What can be read by whoever likes to, in log order, each with its number; some of it into the buffer, which is as
+    /// long as the extent and the very one that `finish` gets. `done` is to be told of each; what nobody reads is read by
+    /// `finish`.
+    pub fn direct<'r>(&'r mut self, buffer: &'r mut [u8]) -> Vec<(usize, Direct<'r>)> {
+        assert_eq!(buffer.len() as u64, self.extent.bytes(), "the buffer has the extent's length");
+        if !Aligned::is_aligned(buffer) {
+            // Nothing goes straight to where direct I/O does not reach.
+            self.fetches.iter_mut().for_each(|fetch| fetch.straight = None);
+        }
+        // Each gets its part of the buffer, which come in the volume's order and not in the log's.
+        let mut order: Vec<usize> = (0..self.fetches.len()).filter(|n| self.fetches[*n].straight.is_some()).collect();
+        order.sort_by_key(|n| self.fetches[*n].straight.as_ref().map(|straight| straight.start));
+        let mut straight: Vec<Option<&mut [u8]>> = Vec::new();
+        straight.resize_with(self.fetches.len(), || None);
+        let (mut rest, mut at) = (buffer, 0);
+        for n in order {
+            let Some(range) = self.fetches[n].straight.clone() else { continue };
+            let (_, behind) = rest.split_at_mut(range.start - at);
+            let (own, behind) = behind.split_at_mut(range.len());
+            straight[n] = Some(own);
+            (rest, at) = (behind, range.end);
+        }
+        let each = self.fetches.iter_mut().zip(straight).enumerate();
+        each.filter_map(|(n, (fetch, straight))| Some((n, fetch.direct(straight)?))).collect()
+    }
+
+    /// How the read with this number ended: bytes from the beginning on.
+    pub fn done(&mut self, number: usize, outcome: io::Result<usize>) {
+        if let Some(fetch) = self.fetches.get_mut(number) {
+            fetch.outcome = Some(outcome);
+        }
     }
 
     /// Fills the buffer, as long as the extent. On a failure it holds the right bytes outside of `ReadFailure::damaged`
     /// and zeros inside.
     pub fn finish(mut self, buffer: &mut [u8]) -> Result<(), ReadFailure> {
         assert_eq!(buffer.len() as u64, self.extent.bytes(), "the buffer has the extent's length");
-        self.fetches.iter_mut().for_each(Fetch::fetch);
+        let aligned = Aligned::is_aligned(buffer);
+        for fetch in &mut self.fetches {
+            fetch.straight = fetch.straight.take().filter(|_| aligned || fetch.outcome.is_some());
+            fetch.fetch(buffer);
+        }
         let core = self.image.core();
         let position = self.image.at().position;
         let mut refused = Refused::default();
@@ -231,17 +286,17 @@ impl Reading {
         let wanted_end = skipped + part.len();
         let alone;
         let fetch = self.fetches.get(wanted.fetch);
-        let (bytes, error) = match fetch.map_or(Ok(&[][..]), |fetch| fetch.part(&wanted.bytes)) {
-            Ok(bytes) => (bytes, None),
+        let (found, error) = match fetch.map_or(Ok(Found::Elsewhere(&[])), |fetch| fetch.part(&wanted.bytes)) {
+            Ok(found) => (found, None),
             // Another piece's bytes may be what cannot be read.
             Err(error) if fetch.is_some_and(|fetch| fetch.pieces > 1) => {
                 alone = core.read_segment(chunk.place.segment, wanted.bytes.clone());
                 match &alone {
-                    Ok(bytes) => (bytes.as_slice(), None),
-                    Err(_) => (&[][..], Some(error)),
+                    Ok(bytes) => (Found::Elsewhere(bytes), None),
+                    Err(_) => (Found::Elsewhere(&[]), Some(error)),
                 }
             }
-            Err(error) => (&[][..], Some(error)),
+            Err(error) => (Found::Elsewhere(&[]), Some(error)),
         };
         let salt = Salt::of(core.id);
         let mut at = block_start;
@@ -252,18 +307,26 @@ impl Reading {
             // The sectors of this block that are wanted, relative to the record's start, in bytes.
             let (from, to) = (at.max(skipped), end.min(wanted_end));
             let target = &mut part[from - skipped..to - skipped];
-            let block = bytes.get(at - block_start..end - block_start);
-            let good = block.filter(|block| {
+            let is_good = |block: &&[u8]| {
                 written.crcs.get(index).is_some_and(|crc| {
                     block_crc(salt, block, descriptor.volume, record_start, index, chunk.session) == *crc
                 })
-            });
-            if good.is_none() && is_gone() {
+            };
+            let good = match found {
+                // Whole blocks, or the record's end.
+                Found::InPlace(there) => end - block_start <= there && is_good(&&*target),
+                Found::Elsewhere(bytes) => match bytes.get(at - block_start..end - block_start).filter(is_good) {
+                    Some(block) => {
+                        target.copy_from_slice(&block[from - at..to - at]);
+                        true
+                    }
+                    None => false,
+                },
+            };
+            if !good && is_gone() {
                 return Read::Gone;
             }
-            if let Some(block) = good {
-                target.copy_from_slice(&block[from - at..to - at]);
-            } else {
+            if !good {
                 target.fill(0);
                 let there = payload_at + at as u64..payload_at + end as u64;
                 let given_up = core.files.segment(chunk.place.segment).is_ok_and(|file| file.lacks(there));
@@ -338,27 +401,41 @@ fn payload(chunk: &Kept, body: &Body, record: usize, sectors: Extent) -> Range<u
 }
 
 /// What brings the parts' bytes, in log order; each part learns which one is its own.
-fn fetches(image: &Image, parts: &mut [Part]) -> Vec<Fetch> {
-    let mut wanted: Vec<&mut Wanted> = parts.iter_mut().filter_map(|part| part.wanted.as_mut()).collect();
-    wanted.retain(|wanted| !wanted.bytes.is_empty());
-    wanted.sort_by_key(|wanted| (wanted.chunk.place.segment, wanted.bytes.start));
-    let mut fetches: Vec<Fetch> = Vec::new();
+fn fetches(image: &Image, extent: Extent, parts: &mut [Part]) -> Vec<Fetch> {
     let block = BLOCK_BYTES as u64;
-    for wanted in wanted {
+    let mut all: Vec<(Range<usize>, &mut Wanted)> = Vec::with_capacity(parts.len());
+    for Part { piece, wanted } in parts {
+        if let Some(wanted) = wanted.as_mut().filter(|wanted| !wanted.bytes.is_empty()) {
+            let from = byte_index(piece.extent.start().index() - extent.start().index());
+            all.push((from..from + byte_index(piece.extent.count().get()), wanted));
+        }
+    }
+    all.sort_by_key(|(_, wanted)| (wanted.chunk.place.segment, wanted.bytes.start));
+    let mut fetches: Vec<Fetch> = Vec::new();
+    for (place, wanted) in all {
         let segment = wanted.chunk.place.segment;
         let (from, to) = (wanted.bytes.start - wanted.bytes.start % block, wanted.bytes.end.next_multiple_of(block));
+        // Whole blocks of the segment that are all wanted, at a block's boundary of the buffer.
+        let whole = (from..to) == wanted.bytes && place.len() as u64 == to - from && place.start % BLOCK_BYTES == 0;
         match fetches.last_mut() {
             Some(last)
                 if last.segment == segment
                     && from <= last.bytes.end + GAP_BYTES_MAX
                     && to.max(last.bytes.end) - last.bytes.start <= FETCH_BYTES_MAX =>
             {
+                let follows = whole && from == last.bytes.end;
+                last.straight = match last.straight.take() {
+                    Some(before) if follows && before.end == place.start => Some(before.start..place.end),
+                    Some(_) | None => None,
+                };
                 last.bytes.end = last.bytes.end.max(to);
                 last.pieces += 1;
             }
             Some(_) | None => {
                 let file = image.core().files.segment(segment);
-                fetches.push(Fetch { file, segment, bytes: from..to, pieces: 1, memory: None, outcome: None });
+                let straight = whole.then_some(place);
+                let (memory, outcome) = (None, None);
+                fetches.push(Fetch { file, segment, bytes: from..to, pieces: 1, straight, memory, outcome });
             }
         }
         wanted.fetch = fetches.len() - 1;
