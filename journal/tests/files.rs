@@ -142,7 +142,9 @@ fn what_somebody_else_has_read_for_an_image_is_checked_as_if_it_had_read_it_itse
         }
         assert!(outcomes.len() > usize::try_from(straight).expect("few"), "not all can go straight");
         assert_eq!(straight > 0, shift == 0, "what can goes straight");
-        outcomes.into_iter().for_each(|(number, outcome)| reading.done(number, outcome));
+        for (number, outcome) in outcomes {
+            reading.done(number, outcome);
+        }
         let refused = reading.finish(buffer).err().map_or_else(Vec::new, |failure| failure.damaged);
         assert_eq!(refused.is_empty(), !fails, "{refused:?}");
         for sector in 0..64 {
