@@ -2,8 +2,8 @@
 //!
 //! Owns the way from pieces to bytes. What lies side by side in a segment is fetched at once, wherever it belongs in the
 //! volume, so that whoever reads from one end to the other reads the log the same way; several fetches may be under way
-//! together, done by whoever has a ring for it. Whole blocks go straight to where they are wanted. Deliberately knows no ring and no device; what nobody has fetched by the
-//! time that it is needed is read here.
+//! together, done by whoever has a ring for it. Whole blocks go straight to where they are wanted. Deliberately knows no
+//! ring and no device; what nobody has fetched by the time that it is needed is read here.
 
 use super::{Image, byte_index, byte_len};
 use crate::aligned::Aligned;
