@@ -110,11 +110,8 @@ fn due(every: Duration, done: u64, total: u64) -> Duration {
 fn scrub(group: &str, journal: &Journal, shared: &Shared, events: &Events) {
     loop {
         let began = Instant::now();
-        if !pass(group, journal, shared, events, began) {
-            return;
-        }
+        let Some(orders) = pass(group, journal, shared, events, began) else { return };
         let mut held = shared.lock();
-        let orders = held.orders;
         // The next one begins when its time has come, or another one was set.
         while !held.ends && held.orders == orders {
             let wait = held.every.map(|every| every.saturating_sub(began.elapsed()));
@@ -129,8 +126,9 @@ fn scrub(group: &str, journal: &Journal, shared: &Shared, events: &Events) {
     }
 }
 
-/// Reads everything once. `false`: it is to end. A pass that is switched off ends early, and is none.
-fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began: Instant) -> bool {
+/// Reads everything once; answers with how often something had been set when it ended, so that what is set from then on is
+/// noticed. `None`: the thread is to end. A pass that is switched off ends early, and is none.
+fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began: Instant) -> Option<u64> {
     let mut from = Position::ORIGIN;
     let total = journal.status().used_bytes;
     {
@@ -145,12 +143,13 @@ fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began:
     }
     loop {
         {
-            let held = shared.lock();
+            let mut held = shared.lock();
             if held.ends {
-                return false;
+                return None;
             }
             if held.every.is_none() {
-                break;
+                held.status.under_way = false;
+                return Some(held.orders);
             }
         }
         let reading = Instant::now();
@@ -166,7 +165,7 @@ fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began:
         let Some(next) = step.next else {
             held.status.under_way = false;
             held.status.ended_ns = Some(control::time::now());
-            return true;
+            return Some(held.orders);
         };
         from = next;
         // Half of the disk's time is for everybody else, whatever the pace.
@@ -183,8 +182,6 @@ fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began:
             held = shared.rest(held, Some(wait));
         }
     }
-    shared.lock().status.under_way = false;
-    true
 }
 
 #[cfg(test)]
