@@ -103,6 +103,22 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         self.len()
     }
 
+    /// Bytes that have room of their own on the disk: fewer than it has where it is sparse.
+    fn allocated(&self) -> io::Result<u64> {
+        self.len()
+    }
+
+    /// Nobody needs these bytes any more: their room is given back where that can be done. What is read there is unknown.
+    fn punch(&self, bytes: Range<u64>) -> io::Result<()> {
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let step = usize::try_from(bytes.end - at).unwrap_or(usize::MAX).min(1 << 20);
+            self.write_at(&[IoSlice::new(&vec![0; step])], at)?;
+            at += step as u64;
+        }
+        Ok(())
+    }
+
     /// Whether something of these bytes is not there any more, since no point needs it: zeros are read in its place.
     fn lacks(&self, _bytes: Range<u64>) -> bool {
         false

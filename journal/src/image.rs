@@ -39,10 +39,15 @@ struct Inner {
     /// One for each member.
     paths: Vec<Path>,
     overlay: Overlay,
+    /// Whether it keeps what it shows.
+    pins: bool,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.pins {
+            return;
+        }
         let mut open = lock(&self.core.images);
         if let Entry::Occupied(mut held) = open.entry(self.at.position) {
             *held.get_mut() -= 1;
@@ -88,7 +93,7 @@ impl Image {
             let state = read(&core.state);
             let members: Vec<Member> = state.members.all().filter(|m| m.shown_at(position)).cloned().collect();
             let paths = members.iter().map(|member| state.path(member, position)).collect();
-            Inner { core: core.clone(), at, members, paths, overlay: Overlay::default() }
+            Inner { core: core.clone(), at, members, paths, overlay: Overlay::default(), pins: true }
         };
         Self { inner: Arc::new(inner) }
     }
@@ -104,6 +109,17 @@ impl Image {
             (inner.members, inner.paths) = (members, paths);
         }
         image
+    }
+
+    /// What these volumes are made of at a position, which it does not keep: for whoever reads no data.
+    pub(crate) fn in_passing(core: &Arc<Core>, position: Position, members: Vec<Member>) -> Self {
+        let at = core.at(position);
+        let paths = {
+            let state = read(&core.state);
+            members.iter().map(|member| state.path(member, position)).collect()
+        };
+        let inner = Inner { core: core.clone(), at, members, paths, overlay: Overlay::default(), pins: false };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The journal.

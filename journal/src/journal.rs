@@ -5,6 +5,7 @@
 //! what it did is durable.
 
 mod compacting;
+mod following;
 mod making;
 mod membership;
 mod retaining;
@@ -14,6 +15,7 @@ mod scrubbing;
 mod thinning;
 
 pub use compacting::Compacted;
+pub use following::Followed;
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
 pub use scrubbing::Scrubbed;
@@ -42,6 +44,7 @@ use record::op::Op;
 use record::point::Point;
 use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
 use record::streams::{STREAMS_MAX, StreamAt, Streams};
+use following::Following;
 use retaining::Move;
 use rolling_back::Restore;
 use std::fmt;
@@ -58,6 +61,8 @@ pub struct Journal {
     checkpoints: Mutex<Checkpoints>,
     /// Held while the replicas are brought nearer; taken before `tail`.
     moving: Mutex<Option<Move>>,
+    /// The replicas on their way to the newest point, or back; taken behind `moving`.
+    following: Mutex<Option<Following>>,
     /// Whether there may be files of segments that are not the journal's any more.
     given_up: AtomicBool,
     /// Which segments are compacted next; held while one is, taken before `moving`.
@@ -103,6 +108,7 @@ impl Journal {
         let tail = lock(&self.tail);
         let state = read(&core.state);
         let (segments, disk_bytes) = tail.disk_use();
+        let disk_bytes = disk_bytes + self.undo_bytes();
         let (damage, damage_count) = state.damage();
         Status {
             head: state.timeline.head(),

@@ -16,6 +16,8 @@ pub const RUNS: &str = "runs";
 pub const BASE_LOST: &str = "base-lost";
 /// The name of the file with the grid points.
 pub const GRID: &str = "grid";
+/// The folder of what replicas held before something newer was brought to them.
+pub const UNDO: &str = "undo";
 /// The folder of checkpoints of the state.
 pub const STATE: &str = "state";
 /// What is appended to a file's name until it is complete and durable.

@@ -17,7 +17,7 @@ use crate::state::State;
 use crate::status::RecoveryReport;
 use crate::superblock::{self, Superblock};
 use crate::timeline::{Bookmark, TimelineView};
-use record::geometry::Extent;
+use crate::undo::Undo;
 use record::ids::{GroupId, Incarnation, JournalId};
 use record::point::Point;
 use record::position::{Label, Position};
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub bases: RwLock<HashMap<Incarnation, Arc<dyn BaseDevice>>>,
     /// Whether bases are opened for writing.
     pub writer: bool,
+    /// What replicas held before something newer was brought to them.
+    pub undo: Undo,
     /// The positions that open images show, with how many.
     pub images: Mutex<BTreeMap<Position, u64>>,
 }
@@ -53,6 +55,7 @@ impl Core {
             id: superblock.journal,
             group: superblock.group,
             group_name: superblock.group_name.clone(),
+            undo: Undo::new(superblock.journal, disk.clone(), writer),
             files: Files::new(disk),
             bodies: Bodies::new(superblock.journal),
             state: RwLock::new(state),
@@ -70,11 +73,6 @@ impl Core {
     /// A volume's replica.
     pub(crate) fn base(&self, volume: Incarnation) -> Option<Arc<dyn BaseDevice>> {
         read(&self.bases).get(&volume).cloned()
-    }
-
-    pub(crate) fn read_base(&self, volume: Incarnation, extent: Extent, buffer: &mut [u8]) -> Result<(), String> {
-        let base = self.base(volume).ok_or("none is attached")?;
-        base.read(extent, buffer).map_err(|error| error.to_string())
     }
 
     /// Whether what was just read of a replica is what the image at this position shows. Whoever only reads does not

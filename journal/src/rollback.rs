@@ -10,6 +10,7 @@ use crate::open::by_volume;
 use crate::path::Path;
 use crate::reader::Core;
 use crate::state::State;
+use crate::undo::Captured;
 use crate::{ImagePiece, PieceKind};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
@@ -170,21 +171,20 @@ pub(crate) fn restore_pieces(
             PieceKind::Data => out.push(data(live, volume, extent)?),
             PieceKind::Joined => {
                 // What the volume joined with: where the replica has nothing allocated the volume had nothing.
-                let Some(base) = core.base(volume) else {
-                    let cause = Cause::Replica { error: "none is attached".into() };
-                    return Err(ReadFailure { volume, position: live.at().position, damaged: vec![extent], cause });
-                };
-                let holes = base.holes(extent);
-                let mut at = extent.start().index();
-                for hole in &holes {
-                    if let Some(before) = Extent::between(at, hole.start().index()) {
-                        out.push(data(live, volume, before)?);
-                    }
-                    out.push(RestorePiece { extent: *hole, content: RestoreContent::Hole });
-                    at = hole.end();
-                }
-                if let Some(rest) = Extent::between(at, extent.end()) {
-                    out.push(data(live, volume, rest)?);
+                let kinds = core.lower_kinds(volume, extent).map_err(|error| {
+                    let cause = Cause::Replica { error };
+                    ReadFailure { volume, position: live.at().position, damaged: vec![extent], cause }
+                })?;
+                for (extent, kind) in kinds {
+                    let content = match kind {
+                        Captured::Hole => RestoreContent::Hole,
+                        Captured::Zero => RestoreContent::Zero,
+                        Captured::Data => {
+                            out.push(data(live, volume, extent)?);
+                            continue;
+                        }
+                    };
+                    out.push(RestorePiece { extent, content });
                 }
             }
             PieceKind::Refused => {

@@ -5,6 +5,7 @@
 //!   0 magic u32  4 version u16  8 generation u64  16 journal 16  32 group 16  48 compat u64  56 incompat u64
 //!  64 segment_bytes u64  72 created u64  80 last_segment u32  84 clean u8  88 mark 304  392 name_len u8  393 name
 //! 520 horizon u64  528 horizon_label u64  536 distributed u64  544 target u64  552 first_position u64  560 first_segment u32
+//! 564 replica u32 (0 lower, 1 at, 2 between)  568 from u64  576 to u64
 //! 4092 crc32c, salted with the journal's id
 //! ```
 //!
@@ -32,9 +33,12 @@ pub(crate) const VERSION: u16 = 1;
 const INCOMPAT_RETAINED: u64 = 1;
 /// Feature: grid points, and segments of which only what some point needs is left.
 const INCOMPAT_THINNED: u64 = 2;
+/// Feature: replicas are further than `distributed`, and what they held there is in the UNDO stream.
+const INCOMPAT_UNDO: u64 = 4;
 /// Features without which a journal cannot be read that this release knows.
-const INCOMPAT_KNOWN: u64 = INCOMPAT_RETAINED | INCOMPAT_THINNED;
+const INCOMPAT_KNOWN: u64 = INCOMPAT_RETAINED | INCOMPAT_THINNED | INCOMPAT_UNDO;
 const RETAINED_AT: usize = 520;
+const REPLICA_AT: usize = 564;
 const MARK_AT: usize = 88;
 const NAME_AT: usize = MARK_AT + MARK_BYTES;
 const CRC_AT: usize = BLOCK_BYTES - 4;
@@ -63,6 +67,43 @@ pub(crate) struct Superblock {
     pub retained: Retained,
     /// Whether there may be grid points, or segments of which only a part is left.
     pub thinned: bool,
+    /// Where the replicas are.
+    pub replica: Replica,
+}
+
+/// Where the replicas are. Whatever they are in front of `distributed` by is in the UNDO stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Replica {
+    /// They hold what `distributed` says, and nothing else.
+    #[default]
+    Lower,
+    /// They are the volumes as they were at this position.
+    At(Position),
+    /// They are on their way. `from` is the origin where they may be anywhere, `to` is where they go back to `Lower`.
+    Between { from: Position, to: Position },
+}
+
+impl Replica {
+    fn encode(self, out: &mut [u8]) {
+        let (state, from, to) = match self {
+            // As it always was.
+            Self::Lower => return,
+            Self::At(at) => (1u32, at, at),
+            Self::Between { from, to } => (2, from, to),
+        };
+        out[0..4].copy_from_slice(&state.to_le_bytes());
+        out[4..12].copy_from_slice(&from.get().to_le_bytes());
+        out[12..20].copy_from_slice(&to.get().to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let (from, to) = (Position::new(u64_at(bytes, 4)), Position::new(u64_at(bytes, 12)));
+        match u32_at(bytes, 0) {
+            0 => Self::Lower,
+            1 => Self::At(to),
+            _ => Self::Between { from, to },
+        }
+    }
 }
 
 /// What is kept of the past: each forgotten step by step, durable before the next (ENGINE 24).
@@ -146,7 +187,9 @@ impl Superblock {
         self.retained.encode(&mut out[RETAINED_AT..]);
         // Only once there is something that an older release would read wrongly.
         let retained = if self.retained.target > Position::ORIGIN { INCOMPAT_RETAINED } else { 0 };
-        let incompat = retained | if self.thinned { INCOMPAT_THINNED } else { 0 };
+        self.replica.encode(&mut out[REPLICA_AT..]);
+        let undo = if self.replica == Replica::Lower { 0 } else { INCOMPAT_UNDO };
+        let incompat = retained | undo | if self.thinned { INCOMPAT_THINNED } else { 0 };
         out[56..64].copy_from_slice(&incompat.to_le_bytes());
         let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
@@ -180,6 +223,7 @@ impl Superblock {
             mark,
             retained: Retained::decode(&bytes[RETAINED_AT..]),
             thinned: features & INCOMPAT_THINNED != 0,
+            replica: Replica::decode(&bytes[REPLICA_AT..]),
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
-use crate::superblock::{Retained, Superblock, SuperblockFile};
+use crate::superblock::{Replica, Retained, Superblock, SuperblockFile};
 use pool::Pool;
 use record::chunk::Body;
 use record::fault::{Bug, bug};
@@ -390,6 +390,17 @@ impl Tail {
     pub(crate) fn retain(&mut self, retained: Retained) -> Result<(), JournalError> {
         self.writable()?;
         self.store(|superblock| superblock.retained = retained)
+    }
+
+    /// From now on replicas are there; durable when it returns.
+    pub(crate) fn set_replica(&mut self, replica: Replica) -> Result<(), JournalError> {
+        self.writable()?;
+        self.store(|superblock| superblock.replica = replica)
+    }
+
+    /// Where replicas are.
+    pub(crate) fn replica(&self) -> Replica {
+        self.superblock.current().replica
     }
 
     /// From now on there may be grid points, and segments of which only a part is left; durable when it returns.

@@ -22,6 +22,8 @@ enum Size {
     Large,
     /// The same, and what is old is given back.
     Retained,
+    /// The same, and replicas are brought to the newest point and back.
+    Eager,
 }
 
 /// What is given back along a history.
@@ -34,9 +36,31 @@ struct Past {
     grid: usize,
     /// Segments that were compacted.
     compacted: u64,
+    /// Whether replicas are to be at the newest point.
+    eager: bool,
+    /// How often they were.
+    arrived: u64,
 }
 
 impl Past {
+    /// Brings the replicas some of the way. Where they arrive they are plain disks.
+    fn follow(&mut self, group: &Group, rng: &mut Rng) {
+        if rng.one_in(5) {
+            self.eager = !self.eager;
+        }
+        for _ in 0..rng.below(20) {
+            let followed = group.journal.follow(1 + rng.below(1 << 19), self.eager, None).expect("follow");
+            assert_eq!(followed.held_back_by, None);
+            if let Some(at) = followed.at {
+                self.arrived += 1;
+                group.check_replicas(at.position);
+            }
+            if !followed.more {
+                break;
+            }
+        }
+    }
+
     /// Gives up something of the past, goes back to a bookmark, or removes some.
     fn step(&mut self, step: u64, group: &mut Group, rng: &mut Rng) {
         let bookmarks = group.journal.reader().bookmarks();
@@ -114,6 +138,8 @@ struct Played {
     grid: usize,
     /// Segments that were compacted.
     compacted: u64,
+    /// How often replicas were brought to the newest point.
+    arrived: u64,
 }
 
 /// Plays one history.
@@ -124,6 +150,7 @@ fn history(seed: u64, size: Size) -> Played {
         Size::Small => (Group::new(&[61, 200]), 60),
         Size::Large => (Group::new(&[61, 200, 1500]), 60),
         Size::Retained => (Group::new(&[61, 200, 1500]), 120),
+        Size::Eager => (Group::new(&[61, 200, 1500]), 160),
     };
     for _ in 0..steps {
         if size != Size::Small && rng.one_in(2) {
@@ -144,7 +171,11 @@ fn history(seed: u64, size: Size) -> Played {
                 past.open.clear();
                 group = restart(group, false);
             }
-            step @ 21..=26 if size == Size::Retained => {
+            27..=32 if size == Size::Eager => {
+                assert!(group.send());
+                past.follow(&group, &mut rng);
+            }
+            step @ 21..=26 if matches!(size, Size::Retained | Size::Eager) => {
                 assert!(group.send());
                 past.step(step, &mut group, &mut rng);
             }
@@ -195,7 +226,14 @@ fn history(seed: u64, size: Size) -> Played {
             }
         }
     }
-    Played { positions: group.head().get(), runs, segments: past.segments, grid: past.grid, compacted: past.compacted }
+    Played {
+        positions: group.head().get(),
+        runs,
+        segments: past.segments,
+        grid: past.grid,
+        compacted: past.compacted,
+        arrived: past.arrived,
+    }
 }
 
 #[test]
@@ -231,6 +269,19 @@ fn what_is_kept_is_right_whatever_is_forgotten_brought_to_the_replicas_and_given
     }
     println!("{positions} positions, {segments} segments given back, {compacted} compacted, {grid} grid points");
     assert!(segments > 0 && grid > 0 && compacted > 0);
+}
+
+#[test]
+fn every_image_is_right_wherever_the_replicas_are() {
+    let (mut segments, mut compacted, mut arrived) = (0, 0, 0);
+    for seed in Rng::seeds(8000, 30) {
+        println!("SEED={seed}");
+        let played = history(seed, Size::Eager);
+        (segments, compacted) = (segments + played.segments, compacted + played.compacted);
+        arrived += played.arrived;
+    }
+    println!("{segments} segments given back, {compacted} compacted, {arrived} times at the newest point");
+    assert!(segments > 0 && compacted > 0 && arrived > 0);
 }
 
 #[test]

@@ -13,8 +13,9 @@ use nix::sys::uio::pwritev;
 use record::geometry::BLOCK_BYTES;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -252,6 +253,23 @@ impl DiskFile for RealFile {
     fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
         let refused = self.lock_for_flight().err();
         lock(&self.ring).fly(self, &self.file, refused, steps);
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        // st_blocks counts in units of 512 bytes, whatever the file system's own are.
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    fn punch(&self, bytes: Range<u64>) -> io::Result<()> {
+        let (Ok(offset), Ok(len)) = (i64::try_from(bytes.start), i64::try_from(bytes.end - bytes.start)) else {
+            return Err(ErrorKind::FileTooLarge.into());
+        };
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, mode, offset, len) {
+            // Where no hole can be made the room stays taken, and is used again.
+            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -16,7 +16,7 @@ use crate::restore;
 use crate::rollback;
 use crate::state::State;
 use crate::status::RecoveryReport;
-use crate::superblock::{Retained, Superblock, SuperblockFile};
+use crate::superblock::{Replica, Retained, Superblock, SuperblockFile};
 use crate::tail::{Beginning, Tail};
 use record::fault::{Bug, bug};
 use record::geometry::BLOCK_BYTES;
@@ -122,6 +122,7 @@ impl Journal {
             mark: TailMark { label: create.now, ..TailMark::START },
             retained: Retained::ALL,
             thinned: false,
+            replica: Replica::Lower,
         };
         SuperblockFile::create(disk, first).map_err(|source| io("write the superblock", source))
     }
@@ -173,11 +174,13 @@ impl Journal {
             restore: Mutex::new(restore),
             checkpoints: Mutex::new(checkpoints),
             moving: Mutex::default(),
+            following: Mutex::default(),
             given_up: AtomicBool::new(false),
             compaction: Mutex::default(),
             written: AtomicU64::new(0),
             guard: Mutex::new(Some(guard)),
         };
+        journal.find_replicas()?;
         match journal.begin_epoch(&mut lock(&journal.tail)) {
             // No room for it now: what is there can be read; nothing is taken until it is there.
             Ok(()) | Err(JournalError::NoSpace { .. }) => {}

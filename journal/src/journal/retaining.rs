@@ -11,7 +11,7 @@ use crate::base_lost;
 use crate::chunks::Chunk;
 use crate::distribution;
 use crate::error::{Cause, JournalError};
-use crate::image::{Image, PieceKind};
+use crate::image::{Image, ImagePiece, PieceKind};
 use crate::lock::{lock, read, write};
 use crate::mark::TailMark;
 use crate::members::Member;
@@ -21,8 +21,9 @@ use crate::place::{SEGMENTS, SegmentNumber};
 use crate::restore;
 use crate::segment::FIRST_CHUNK_AT;
 use crate::state::State;
-use crate::superblock::Retained;
+use crate::superblock::{Replica, Retained};
 use crate::timeline::At;
+use crate::undo::{Change, Changes};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::position::{Label, Position};
@@ -35,6 +36,8 @@ pub use crate::distribution::HeldBack;
 
 /// Most bytes that are read and written at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Most bytes that go to the UNDO stream at once.
+const CHANGE_BYTES_MAX: u64 = 4 << 20;
 /// Most segments that one move goes past: less is done again after a crash.
 const MOVE_SEGMENTS: u32 = 16;
 
@@ -99,6 +102,22 @@ pub(super) struct Move {
     target: Position,
     /// The first segment that stays, and its first record.
     stays: (SegmentNumber, Position),
+    /// What goes to the UNDO stream, since the replicas are further already, and how many bytes of data that is.
+    changes: Changes,
+    change_bytes: u64,
+    /// The volumes where the replicas are.
+    ahead: Option<Image>,
+}
+
+/// Where what is brought over is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// In the replica.
+    Replica,
+    /// The replica is further, and holds something newer.
+    Undo,
+    /// The replica is further, and holds the same.
+    There,
 }
 
 impl Journal {
@@ -131,7 +150,7 @@ impl Journal {
     pub fn space(&self) -> Space {
         let (sizes, disk_bytes) = {
             let tail = lock(&self.tail);
-            (tail.sizes(), tail.disk_use().1)
+            (tail.sizes(), tail.disk_use().1 + self.undo_bytes())
         };
         let state = read(&self.reader.core.state);
         let Retained { horizon, distributed, .. } = *state.retained();
@@ -203,22 +222,30 @@ impl Journal {
         let Some(going) = moving.as_mut() else {
             return Ok(Distributed { to: to(), more: false, held_back_by });
         };
+        let replica = lock(&self.tail).replica();
         let mut left = bytes;
-        while let Some((volume, extent)) = going.todo.pop_front() {
+        let mut failed = None;
+        while left > 0
+            && let Some((volume, extent)) = going.todo.pop_front()
+        {
             let now = extent.pieces(PIECE_BYTES / SECTOR_BYTES).next().unwrap_or(extent);
             if let Some(rest) = Extent::between(now.end(), extent.end()) {
                 going.todo.push_front((volume, rest));
             }
-            if let Err(error) = going.bring(volume, now) {
+            if let Err(error) = going.bring(volume, now, replica) {
                 let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
-                *moving = None;
-                let held = HeldBack::Replica(format!("{}: {error}", name.unwrap_or_default()));
-                return Ok(Distributed { to: to(), more: false, held_back_by: Some(held) });
+                failed = Some(format!("{}: {error}", name.unwrap_or_default()));
+                break;
             }
             left = left.saturating_sub(now.bytes());
-            if left == 0 {
-                return Ok(Distributed { to: to(), more: true, held_back_by });
-            }
+        }
+        let failed = failed.or_else(|| going.commit().err().map(|error| error.to_string()));
+        if let Some(why) = failed {
+            *moving = None;
+            return Ok(Distributed { to: to(), more: false, held_back_by: Some(HeldBack::Replica(why)) });
+        }
+        if !going.todo.is_empty() {
+            return Ok(Distributed { to: to(), more: true, held_back_by });
         }
         let Some(done) = moving.take() else { return Err(JournalError::Refused("no move is under way".into())) };
         let to = self.end_move(done)?;
@@ -283,8 +310,18 @@ impl Journal {
             let touched = if all { vec![whole] } else { ask() };
             todo.extend(touched.into_iter().filter_map(|e| e.intersection(whole)).map(|e| (member.incarnation, e)));
         }
-        *moving =
-            Some(Move { image, todo, touched: BTreeMap::new(), lost: Vec::new(), done: Vec::new(), target, stays });
+        *moving = Some(Move {
+            image,
+            todo,
+            touched: BTreeMap::new(),
+            lost: Vec::new(),
+            done: Vec::new(),
+            target,
+            stays,
+            changes: Vec::new(),
+            change_bytes: 0,
+            ahead: None,
+        });
         Ok(Ok(held))
     }
 
@@ -348,7 +385,7 @@ impl Journal {
 
 impl Move {
     /// Brings a run of sectors over.
-    fn bring(&mut self, volume: Incarnation, extent: Extent) -> io::Result<()> {
+    fn bring(&mut self, volume: Incarnation, extent: Extent, replica: Replica) -> io::Result<()> {
         let core = self.image.core().clone();
         let base = core.base(volume).ok_or_else(|| io::Error::other("it is not attached"))?;
         let pieces = self.image.pieces(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
@@ -359,30 +396,106 @@ impl Move {
                     self.lost.push((volume, piece.extent));
                     continue;
                 }
-                PieceKind::Zero => base.allocate_zeros(piece.extent)?,
-                PieceKind::Hole => base.zero(piece.extent)?,
-                PieceKind::Data => self.copy_needed(base.as_ref(), volume, piece.extent)?,
+                PieceKind::Data | PieceKind::Zero | PieceKind::Hole => {}
             }
-            self.done.push((volume, piece.extent));
-            self.touched.entry(volume).or_insert_with(|| base.clone());
+            for (part, way) in self.ways(volume, &piece, replica)? {
+                match (way, piece.kind) {
+                    (Way::There, _) => self.changes.push((volume, part, Change::Drop)),
+                    (Way::Replica, PieceKind::Zero) => base.allocate_zeros(part)?,
+                    (Way::Replica, PieceKind::Hole) => base.zero(part)?,
+                    (Way::Undo, PieceKind::Zero) => self.changes.push((volume, part, Change::Zero)),
+                    (Way::Undo, PieceKind::Hole) => self.changes.push((volume, part, Change::Hole)),
+                    (_, _) => self.copy_needed(base.as_ref(), volume, part, way)?,
+                }
+                self.done.push((volume, part));
+                if way == Way::Replica {
+                    self.touched.entry(volume).or_insert_with(|| base.clone());
+                }
+            }
+            if self.change_bytes >= CHANGE_BYTES_MAX {
+                self.commit()?;
+            }
         }
         Ok(())
+    }
+
+    /// Where a piece goes: to the replica, unless that is further already.
+    fn ways(&mut self, volume: Incarnation, piece: &ImagePiece, replica: Replica) -> io::Result<Vec<(Extent, Way)>> {
+        let member = self.image.members().iter().find(|member| member.incarnation == volume);
+        let joined = member.and_then(|member| member.joined);
+        let at = match replica {
+            Replica::Lower => return Ok(vec![(piece.extent, Way::Replica)]),
+            // Nobody knows what it holds now.
+            Replica::Between { .. } => return Ok(vec![(piece.extent, Way::Undo)]),
+            // It was left alone since the volume joined.
+            Replica::At(at) if joined.is_none_or(|joined| joined > at) => {
+                return Ok(vec![(piece.extent, Way::Replica)]);
+            }
+            Replica::At(at) => at,
+        };
+        let ahead = match self.ahead.take().filter(|ahead| ahead.at().position == at) {
+            Some(ahead) => ahead,
+            None => Image::in_passing(self.image.core(), at, self.image.members().to_vec()),
+        };
+        let there = ahead.pieces(volume, piece.extent);
+        self.ahead = Some(ahead);
+        let there = there.map_err(|failure| io::Error::other(failure.to_string()))?;
+        let same = |other: &ImagePiece| (other.position, other.kind) == (piece.position, piece.kind);
+        Ok(there.iter().map(|other| (other.extent, if same(other) { Way::There } else { Way::Undo })).collect())
+    }
+
+    /// What goes to the UNDO stream becomes durable.
+    fn commit(&mut self) -> io::Result<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        self.image.core().undo.commit(&self.changes)?;
+        self.changes.clear();
+        self.change_bytes = 0;
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        base: &dyn BaseDevice,
+        volume: Incarnation,
+        extent: Extent,
+        way: Way,
+        data: &[u8],
+    ) -> io::Result<()> {
+        match way {
+            Way::Replica => base.write(extent, data),
+            Way::Undo => {
+                self.change_bytes += extent.bytes();
+                self.changes.push((volume, extent, Change::Data(data.to_vec())));
+                Ok(())
+            }
+            Way::There => Ok(()),
+        }
     }
 
     /// Brings data over, but for what is not there any more: no point shows that, since every one that comes behind it has
     /// something newer there (ENGINE 14).
-    fn copy_needed(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent) -> io::Result<()> {
+    fn copy_needed(
+        &mut self,
+        base: &dyn BaseDevice,
+        volume: Incarnation,
+        extent: Extent,
+        way: Way,
+    ) -> io::Result<()> {
         let lacking = self.image.lacking(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
         for there in crate::index::subtract(&[extent], &lacking) {
-            self.copy(base, volume, there)?;
+            self.copy(base, volume, there, way)?;
         }
         Ok(())
     }
 
-    fn copy(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent) -> io::Result<()> {
+    fn copy(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent, way: Way) -> io::Result<()> {
         let bytes = usize::try_from(extent.bytes()).map_err(io::Error::other)?;
         let mut buffer = vec![0; bytes];
-        let Err(failure) = self.image.read(volume, extent, &mut buffer) else { return base.write(extent, &buffer) };
+        let Err(failure) = self.image.read(volume, extent, &mut buffer) else {
+            return self.put(base, volume, extent, way, &buffer);
+        };
         match failure.cause {
             Cause::Checksum { .. } | Cause::LostRecords { .. } => {}
             // What cannot be read now may be read later.
@@ -395,7 +508,7 @@ impl Move {
             let at = usize::try_from((sound.start().index() - extent.start().index()) * SECTOR_BYTES).unwrap_or(bytes);
             let len = usize::try_from(sound.bytes()).unwrap_or(0);
             if let Some(part) = buffer.get(at..at + len) {
-                base.write(sound, part)?;
+                self.put(base, volume, sound, way, part)?;
             }
         }
         self.lost.extend(failure.damaged.iter().map(|extent| (volume, *extent)));

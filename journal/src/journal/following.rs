@@ -1,0 +1,501 @@
+//! Bringing the replicas to where the live line is, and back: eager distribution (ENGINE 10-17).
+//!
+//! Owns the moves of the replicas themselves, which change nothing of what an image shows: what a replica held is captured
+//! before it is changed, and read from there since. A move goes piece by piece, each step durable before the next: where the
+//! replicas come from and go to; what they held; then they are changed. At the end they are synced, and it is said where
+//! they are. Who is cut off in between finds in the UNDO stream what may have changed, and sets out anew. How far everything
+//! in front of the oldest point is brought is `retaining`'s affair; both take turns.
+
+use super::Journal;
+use crate::base::BaseDevice;
+use crate::distribution;
+use crate::error::JournalError;
+use crate::image::{Image, ImagePiece, PieceKind};
+use crate::lock::{lock, read};
+use crate::members::Member;
+use crate::path::Path;
+use crate::state::State;
+use crate::superblock::Replica;
+use crate::timeline::At;
+use crate::undo::{Captured, Change, Changes};
+use record::geometry::{Extent, SECTOR_BYTES};
+use record::ids::Incarnation;
+use record::position::Position;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// Most bytes of a volume that are read and written at once.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Most bytes of a volume that are looked at at once.
+const LOOK_SECTORS: u64 = (64 << 20) / SECTOR_BYTES;
+/// Most records that one move goes past: fewer places have to be remembered.
+const MOVE_RECORDS: u64 = 100_000;
+
+/// Where the replicas are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// They are the volumes as they were here, as plain disks; `None` while they are on their way, or where they only hold what no point
+    /// needs from the log.
+    pub at: Option<At>,
+    /// Whether there is more to be done at once.
+    pub more: bool,
+    /// What keeps them from going on.
+    pub held_back_by: Option<String>,
+}
+
+/// What is to be looked at.
+#[derive(Debug)]
+enum Todo {
+    /// Something of it may have to change.
+    Known(Incarnation, Extent),
+    /// It is not known yet what of it may.
+    Wide(Incarnation, Extent),
+}
+
+/// What is to be done to a replica.
+#[derive(Debug)]
+enum Action {
+    /// It gets the data of the goal.
+    Copy,
+    /// It gets what was captured.
+    Restore(Captured),
+    Zero,
+    Hole,
+}
+
+/// The replicas on their way.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// Where they go; `None`: back.
+    goal: Option<Image>,
+    /// What every point has at least, of the volumes.
+    needed_by_all: Image,
+    members: Vec<Member>,
+    todo: VecDeque<Todo>,
+}
+
+/// Some of it, done at once.
+#[derive(Debug, Default)]
+struct Batch {
+    captures: Changes,
+    captured_bytes: u64,
+    actions: Vec<(Incarnation, Extent, Action)>,
+    bytes: u64,
+}
+
+/// Why a batch was not done.
+#[derive(Debug)]
+struct Held(String);
+
+impl From<io::Error> for Held {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Journal {
+    /// Brings the replicas nearer to the newest point (`eager`), or back to where they hold only what no point needs from the
+    /// log, by at most about so many bytes. What they held is captured, in `undo_limit` bytes at most. Slow: reads and writes
+    /// data. From any thread; one at a time.
+    pub fn follow(&self, bytes: u64, eager: bool, undo_limit: Option<u64>) -> Result<Followed, JournalError> {
+        let _moving = lock(&self.moving);
+        let mut following = lock(&self.following);
+        if following.as_ref().is_some_and(|going| going.goal.is_some() != eager) {
+            *following = None;
+        }
+        if following.is_none() {
+            match self.begin_following(eager)? {
+                Ok(begun) => *following = begun,
+                Err(Held(why)) => return Ok(self.followed(false, Some(why))),
+            }
+        }
+        let Some(going) = following.as_mut() else { return Ok(self.followed(false, None)) };
+        let batched = going.batch(bytes).and_then(|batch| {
+            self.has_room(&batch, undo_limit)?;
+            going.carry_out(batch)
+        });
+        if let Err(Held(why)) = batched {
+            *following = None;
+            return Ok(self.followed(false, Some(why)));
+        }
+        if !going.todo.is_empty() {
+            return Ok(self.followed(true, None));
+        }
+        let Some(done) = following.take() else { return Ok(self.followed(false, None)) };
+        if let Err(Held(why)) = self.end_following(&done)? {
+            return Ok(self.followed(false, Some(why)));
+        }
+        Ok(self.followed(true, None))
+    }
+
+    /// Where the replicas are, as plain disks.
+    pub fn replica_at(&self) -> Option<At> {
+        match lock(&self.tail).replica() {
+            Replica::At(position) => Some(self.reader.core.at(position)),
+            Replica::Lower | Replica::Between { .. } => None,
+        }
+    }
+
+    /// Bytes that the UNDO stream takes.
+    pub fn undo_bytes(&self) -> u64 {
+        self.reader.core.undo.bytes()
+    }
+
+    /// What was left of replicas that had gone on. Where the journal does not reach their position any more, nobody knows
+    /// what they hold.
+    pub(super) fn find_replicas(&self) -> Result<(), JournalError> {
+        let core = &self.reader.core;
+        let failed = |source| core.io("open the UNDO stream", source);
+        let head = read(&core.state).timeline.head().position;
+        let mut tail = lock(&self.tail);
+        let newest = match tail.replica() {
+            Replica::Lower => {
+                // They are back; what is left of what was captured is nobody's.
+                for volume in core.undo.volumes().map_err(failed)? {
+                    core.undo.remove(volume).map_err(failed)?;
+                }
+                return Ok(());
+            }
+            Replica::At(at) => at,
+            Replica::Between { from, to } => from.max(to),
+        };
+        if newest > head {
+            tail.set_replica(Replica::Between { from: Position::ORIGIN, to: Position::ORIGIN })?;
+        }
+        core.undo.find().map_err(failed)
+    }
+
+    fn followed(&self, more: bool, held_back_by: Option<String>) -> Followed {
+        Followed { at: self.replica_at(), more, held_back_by }
+    }
+
+    fn has_room(&self, batch: &Batch, limit: Option<u64>) -> Result<(), Held> {
+        let Some(limit) = limit.filter(|_| batch.captured_bytes > 0) else { return Ok(()) };
+        let bytes = self.undo_bytes();
+        if bytes + batch.captured_bytes <= limit {
+            return Ok(());
+        }
+        Err(Held(format!("the UNDO stream has {bytes} bytes, and undo-limit is {limit}")))
+    }
+
+    /// Begins a move if there is one to be made. Inner `Err`: what keeps it.
+    fn begin_following(&self, eager: bool) -> Result<Result<Option<Following>, Held>, JournalError> {
+        let core = &self.reader.core;
+        let mut tail = lock(&self.tail);
+        let replica = tail.replica();
+        if !eager && replica == Replica::Lower {
+            return Ok(Ok(None));
+        }
+        tail.writable()?;
+        let images: Vec<Position> = lock(&core.images).keys().copied().collect();
+        let state = read(&core.state);
+        let (ancestor, _) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
+        let goal = match (eager, goal(&state, replica)) {
+            (false, _) => None,
+            (true, Some(goal)) => Some(goal),
+            (true, None) => return Ok(Ok(None)),
+        };
+        let wanted = |member: &&Member| {
+            let joined = member.joined.is_some_and(|joined| goal.is_none_or(|goal| joined <= goal));
+            joined && member.left.is_none_or(|left| left > ancestor)
+        };
+        let members: Vec<Member> = state.members.all().filter(wanted).cloned().collect();
+        if let Some(missing) = members.iter().find(|member| core.base(member.incarnation).is_none()) {
+            return Ok(Err(Held(format!("{}: it is not attached", missing.name))));
+        }
+        let from = from(&state, replica, goal);
+        let todo = match (goal, from) {
+            (Some(goal), Some(from)) if follows(&state, from, ancestor) => known(&state, &members, from, goal),
+            (Some(_) | None, Some(_) | None) => wide(&members),
+        };
+        drop(state);
+        let from = from.unwrap_or(Position::ORIGIN);
+        let between = Replica::Between { from, to: goal.unwrap_or(Position::ORIGIN) };
+        if replica != between {
+            tail.set_replica(between)?;
+        }
+        drop(tail);
+        let passing = |at| Image::along(core, at, at, members.clone());
+        let needed_by_all = Image::in_passing(core, ancestor, members.clone());
+        Ok(Ok(Some(Following { goal: goal.map(passing), needed_by_all, members, todo: todo.into() })))
+    }
+
+    /// Everything was done: replicas are synced, and then it is said where they are.
+    fn end_following(&self, done: &Following) -> Result<Result<(), Held>, JournalError> {
+        let core = &self.reader.core;
+        for member in &done.members {
+            // All of them: what a life before this one wrote may not be durable, and was found there.
+            let Some(base) = core.base(member.incarnation) else {
+                return Ok(Err(Held(format!("{}: it is not attached", member.name))));
+            };
+            if let Err(error) = base.sync() {
+                return Ok(Err(Held(format!("{}: {error}", member.name))));
+            }
+        }
+        let replica = done.goal.as_ref().map_or(Replica::Lower, |goal| Replica::At(goal.at().position));
+        lock(&self.tail).set_replica(replica)?;
+        let is_left = |volume: &Incarnation| !done.members.iter().any(|member| member.incarnation == *volume);
+        let gone = core.undo.volumes().and_then(|all| {
+            let gone = all.into_iter().filter(|volume| done.goal.is_none() || is_left(volume));
+            gone.into_iter().try_for_each(|volume| core.undo.remove(volume))
+        });
+        gone.map_err(|source| core.io("give the UNDO stream's room back", source))?;
+        Ok(Ok(()))
+    }
+}
+
+/// The newest point of the live line, if the replicas are not there; not too far ahead where they are on their way to it.
+fn goal(state: &State, replica: Replica) -> Option<Position> {
+    let head = state.timeline.head().position;
+    let live = Path::of(state.timeline.rollbacks(), Position::ORIGIN, head);
+    let point = |last: Position| state.timeline.last_point(last).filter(|point| live.contains(*point));
+    match replica {
+        Replica::At(at) if live.contains(at) => {
+            let near = point(head.min(at.plus(MOVE_RECORDS))).filter(|point| *point > at);
+            near.or_else(|| point(head)).filter(|point| *point > at)
+        }
+        Replica::At(_) | Replica::Lower | Replica::Between { .. } => point(head),
+    }
+}
+
+/// The position from which the replicas set out, as far as it is known; `None`: they may be anywhere.
+fn from(state: &State, replica: Replica, goal: Option<Position>) -> Option<Position> {
+    match replica {
+        Replica::At(at) => Some(at),
+        // What an earlier move may have changed is on the way of this one.
+        Replica::Between { from, to } if from > Position::ORIGIN && to > Position::ORIGIN => {
+            let path = Path::of(state.timeline.rollbacks(), Position::ORIGIN, goal?);
+            path.contains(to).then_some(from)
+        }
+        Replica::Lower | Replica::Between { .. } => None,
+    }
+}
+
+/// Whether everything between this position and any point can still be asked of the index.
+fn follows(state: &State, from: Position, ancestor: Position) -> bool {
+    let path = |at| Path::of(state.timeline.rollbacks(), Position::ORIGIN, at);
+    path(from).newest_common(&path(ancestor)).unwrap_or(Position::ORIGIN) >= state.retained().distributed
+}
+
+/// What differs between two positions.
+fn known(state: &State, members: &[Member], from: Position, goal: Position) -> Vec<Todo> {
+    let mut todo = Vec::new();
+    for member in members {
+        let Some(whole) = Extent::whole(member.size) else { continue };
+        let path = state.path(member, goal);
+        // A replica of a volume that has joined since holds what it joined with.
+        let differing = match member.joined {
+            Some(joined) if joined <= from => path.difference(&state.path(member, from)),
+            Some(_) | None => path,
+        };
+        let touched = state.touched(member.incarnation, &differing);
+        let touched = touched.into_iter().filter_map(|extent| extent.intersection(whole));
+        todo.extend(touched.map(|extent| Todo::Known(member.incarnation, extent)));
+    }
+    todo
+}
+
+fn wide(members: &[Member]) -> Vec<Todo> {
+    let volume = |member: &Member| Some((member.incarnation, Extent::whole(member.size)?));
+    let volumes = members.iter().filter_map(volume);
+    volumes.flat_map(|(volume, whole)| whole.pieces(LOOK_SECTORS).map(move |part| Todo::Wide(volume, part))).collect()
+}
+
+impl Following {
+    /// What is to be done next, of about so many bytes.
+    fn batch(&mut self, bytes: u64) -> Result<Batch, Held> {
+        let mut batch = Batch::default();
+        while batch.bytes < bytes {
+            match self.todo.pop_front() {
+                None => break,
+                Some(Todo::Wide(volume, extent)) => {
+                    for part in self.may_differ(volume, extent)?.into_iter().rev() {
+                        self.todo.push_front(Todo::Known(volume, part));
+                    }
+                    // Looking is work as well.
+                    batch.bytes += SECTOR_BYTES;
+                }
+                Some(Todo::Known(volume, extent)) => {
+                    let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
+                    let reached = self.look(volume, now, bytes, &mut batch)?;
+                    if let Some(rest) = Extent::between(reached, extent.end()) {
+                        self.todo.push_front(Todo::Known(volume, rest));
+                    }
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// What a replica may hold that is not the goal's.
+    fn may_differ(&self, volume: Incarnation, extent: Extent) -> Result<Vec<Extent>, Held> {
+        let core = self.needed_by_all.core();
+        let captured = core.undo.steadily(volume, extent, |kinds| Ok(kinds.clone()))?;
+        let mut out: Vec<Extent> =
+            captured.into_iter().filter_map(|(run, kind)| kind.is_some().then_some(run)).collect();
+        if let Some(goal) = &self.goal {
+            let pieces = goal.pieces(volume, extent).map_err(|failure| Held(failure.to_string()))?;
+            out.extend(pieces.iter().filter(|piece| piece.kind != PieceKind::Joined).map(|piece| piece.extent));
+        }
+        Ok(crate::index::normalise(out))
+    }
+
+    /// Adds to the batch what is to be done to an extent; answers with the sector up to which that was.
+    fn look(&self, volume: Incarnation, extent: Extent, bytes: u64, batch: &mut Batch) -> Result<u64, Held> {
+        let core = self.needed_by_all.core();
+        let base = self.base(volume)?;
+        let pieces = match &self.goal {
+            Some(goal) => goal.pieces(volume, extent).map_err(|failure| Held(failure.to_string()))?,
+            None => vec![ImagePiece { extent, kind: PieceKind::Joined, position: Position::ORIGIN }],
+        };
+        for piece in pieces {
+            let parts: Vec<Extent> = match piece.kind {
+                PieceKind::Joined | PieceKind::Data | PieceKind::Zero => vec![piece.extent],
+                // What is a hole already stays one.
+                PieceKind::Hole => crate::index::subtract(&[piece.extent], &base.holes(piece.extent)),
+                PieceKind::Refused => {
+                    let name = self.name(volume);
+                    return Err(Held(format!("{name}: {} of it is not known at the newest point", piece.extent)));
+                }
+            };
+            for part in parts.into_iter().flat_map(|part| part.pieces(PIECE_BYTES / SECTOR_BYTES)) {
+                if batch.bytes >= bytes {
+                    return Ok(part.start().index());
+                }
+                let kinds = core.undo.steadily(volume, part, |kinds| Ok(kinds.clone()))?;
+                for (run, kind) in kinds {
+                    match (piece.kind, kind) {
+                        (PieceKind::Joined, Some(kind)) => batch.act(volume, run, Action::Restore(kind)),
+                        (PieceKind::Joined | PieceKind::Refused, _) => {}
+                        (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, None) => {
+                            self.capture(volume, run, base.as_ref(), batch)?;
+                        }
+                        (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, Some(_)) => {}
+                    }
+                }
+                match piece.kind {
+                    PieceKind::Data => batch.act(volume, part, Action::Copy),
+                    PieceKind::Zero => batch.act(volume, part, Action::Zero),
+                    PieceKind::Hole => batch.act(volume, part, Action::Hole),
+                    PieceKind::Joined | PieceKind::Refused => {}
+                }
+            }
+        }
+        Ok(extent.end())
+    }
+
+    /// What a replica holds, before it is changed.
+    fn capture(&self, volume: Incarnation, extent: Extent, base: &dyn BaseDevice, batch: &mut Batch) -> io::Result<()> {
+        let core = self.needed_by_all.core();
+        let distributed = read(&core.state).retained().distributed;
+        let by_all = self.needed_by_all.pieces(volume, extent);
+        for piece in by_all.map_err(|failure| io::Error::other(failure.to_string()))? {
+            // What every point has something newer than is nobody's need (ENGINE 10): it only counts that the replica is not
+            // it any more.
+            if piece.kind != PieceKind::Refused && piece.position > distributed {
+                batch.captures.push((volume, piece.extent, Change::Zero));
+                continue;
+            }
+            // Of what kind it is the index knows better than the replica, where it still does.
+            let known = match piece.kind {
+                PieceKind::Zero => Some(Change::Zero),
+                PieceKind::Hole => Some(Change::Hole),
+                PieceKind::Joined | PieceKind::Data | PieceKind::Refused => None,
+            };
+            if let Some(known) = known {
+                batch.captures.push((volume, piece.extent, known));
+                continue;
+            }
+            let holes = base.holes(piece.extent);
+            for data in crate::index::subtract(&[piece.extent], &holes) {
+                let mut bytes = vec![0; usize::try_from(data.bytes()).map_err(io::Error::other)?];
+                base.read(data, &mut bytes)?;
+                batch.bytes += data.bytes();
+                let zeros = bytes.iter().all(|byte| *byte == 0);
+                batch.captured_bytes += if zeros { 0 } else { data.bytes() };
+                batch.captures.push((volume, data, if zeros { Change::Zero } else { Change::Data(bytes) }));
+            }
+            batch.captures.extend(holes.into_iter().map(|hole| (volume, hole, Change::Hole)));
+        }
+        Ok(())
+    }
+
+    /// Captures, and then changes the replicas.
+    fn carry_out(&self, batch: Batch) -> Result<(), Held> {
+        let core = self.needed_by_all.core();
+        if !batch.captures.is_empty() {
+            core.undo.commit(&batch.captures)?;
+        }
+        let mut restored: Changes = Vec::new();
+        for (volume, extent, action) in batch.actions {
+            let base = self.base(volume)?;
+            let name = |error: io::Error| Held(format!("{}: {error}", self.name(volume)));
+            match action {
+                Action::Copy => self.copy(volume, extent, base.as_ref())?,
+                Action::Zero => base.allocate_zeros(extent).map_err(name)?,
+                Action::Hole => base.zero(extent).map_err(name)?,
+                Action::Restore(kind) => {
+                    match kind {
+                        Captured::Data => {
+                            let mut bytes = vec![0; usize::try_from(extent.bytes()).map_err(io::Error::other)?];
+                            core.undo.read(volume, extent, &mut bytes)?;
+                            base.write(extent, &bytes).map_err(name)?;
+                        }
+                        Captured::Zero => base.allocate_zeros(extent).map_err(name)?,
+                        Captured::Hole => base.zero(extent).map_err(name)?,
+                    }
+                    restored.push((volume, extent, Change::Drop));
+                }
+            }
+        }
+        // What was captured goes only when the replica holds it, durably (ENGINE 8).
+        let mut volumes: Vec<Incarnation> = restored.iter().map(|(volume, _, _)| *volume).collect();
+        volumes.dedup();
+        for volume in volumes {
+            self.base(volume)?.sync()?;
+        }
+        if !restored.is_empty() {
+            core.undo.commit(&restored)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, volume: Incarnation, extent: Extent, base: &dyn BaseDevice) -> Result<(), Held> {
+        let Some(goal) = &self.goal else { return Ok(()) };
+        let mut bytes = vec![0; usize::try_from(extent.bytes()).map_err(io::Error::other)?];
+        goal.read(volume, extent, &mut bytes).map_err(|failure| Held(failure.to_string()))?;
+        base.write(extent, &bytes).map_err(|error| Held(format!("{}: {error}", self.name(volume))))
+    }
+
+    fn base(&self, volume: Incarnation) -> Result<Arc<dyn BaseDevice>, Held> {
+        let base = self.needed_by_all.core().base(volume);
+        base.ok_or_else(|| Held(format!("{}: it is not attached", self.name(volume))))
+    }
+
+    fn name(&self, volume: Incarnation) -> String {
+        let member = self.members.iter().find(|member| member.incarnation == volume);
+        member.map(|member| member.name.clone()).unwrap_or_default()
+    }
+}
+
+impl Batch {
+    fn act(&mut self, volume: Incarnation, extent: Extent, action: Action) {
+        self.bytes += match action {
+            Action::Copy | Action::Restore(Captured::Data) => extent.bytes(),
+            Action::Restore(Captured::Zero | Captured::Hole) | Action::Zero | Action::Hole => SECTOR_BYTES,
+        };
+        // What lies side by side is read and written at once.
+        if let Some((of, last, Action::Copy)) = self.actions.last_mut()
+            && matches!(action, Action::Copy)
+            && *of == volume
+            && last.end() == extent.start().index()
+            && last.bytes() + extent.bytes() <= PIECE_BYTES
+            && let Some(both) = Extent::between(last.start().index(), extent.end())
+        {
+            *last = both;
+            return;
+        }
+        self.actions.push((volume, extent, action));
+    }
+}
