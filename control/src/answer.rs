@@ -3,7 +3,7 @@
 
 pub mod kept;
 
-use kept::{Forecast, GridStatus, RetentionPolicy, ScrubStatus, Trim};
+use kept::{Forecast, GridStatus, ReplicaStatus, RetentionPolicy, ScrubStatus, Trim};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -496,6 +496,8 @@ pub struct JournalStatus {
     pub forecast: Option<Forecast>,
     /// How far reading it again has come.
     pub scrub: ScrubStatus,
+    /// Where the replicas are.
+    pub replica: ReplicaStatus,
 }
 
 /// One damaged place of a journal.

@@ -42,6 +42,9 @@ pub const KEYS: &[Key] = &[
     key(Daemon::Appliance, "journal-limit", "a size, as in 500GiB, or none"),
     key(Daemon::Appliance, "journal-full", "shrink or stop"),
     key(Daemon::Appliance, "scrub", "a span of 1m or more, as in 7d, or none"),
+    key(Daemon::Appliance, "distribution", "lazy or eager"),
+    key(Daemon::Appliance, "undo-limit", "a size, as in 50GiB, or none"),
+    key(Daemon::Appliance, "undo-full", "slow or shrink"),
 ];
 
 /// All keys in one line, for a hint.

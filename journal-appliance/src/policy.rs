@@ -27,6 +27,8 @@ pub const SCRUB_SECONDS: u64 = 7 * 86_400;
 pub const SCRUB_SECONDS_MIN: u64 = 60;
 /// The least bytes that a journal may be told to make do with.
 pub const LIMIT_BYTES_MIN: u64 = 4 << 20;
+/// The least bytes of what replicas were before that one may be told to make do with: several pieces.
+pub const UNDO_LIMIT_MIN: u64 = 16 << 20;
 /// Segments for which a limit must have room: the two newest, which stay, the next, and one that goes.
 pub const LIMIT_SEGMENTS_MIN: u64 = 4;
 
@@ -39,6 +41,28 @@ pub enum JournalFull {
     Shrink,
     /// The journal takes nothing more: the history stays, hosts go on, a gap begins.
     Stop,
+}
+
+/// How far the replicas go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// To the oldest point.
+    #[default]
+    Lazy,
+    /// To the newest: they are plain disks all the time.
+    Eager,
+}
+
+/// What happens when what replicas were before takes more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoFull {
+    /// The replicas wait until there is room again.
+    #[default]
+    Slow,
+    /// The oldest points go early.
+    Shrink,
 }
 
 /// What is kept of a group.
@@ -56,6 +80,12 @@ pub struct Policy {
     pub journal_full: JournalFull,
     /// All of the journal is read again in so many seconds, to find what has rotted; `None`: never.
     pub scrub_seconds: Option<u64>,
+    /// How far the replicas go.
+    pub distribution: Distribution,
+    /// The most bytes that may be held of what replicas were before.
+    pub undo_limit: Option<u64>,
+    /// What happens when that is more.
+    pub undo_full: UndoFull,
 }
 
 impl Default for Policy {
@@ -66,6 +96,9 @@ impl Default for Policy {
             journal_limit: None,
             journal_full: JournalFull::default(),
             scrub_seconds: Some(SCRUB_SECONDS),
+            distribution: Distribution::default(),
+            undo_limit: None,
+            undo_full: UndoFull::default(),
         }
     }
 }
@@ -89,6 +122,14 @@ impl Policy {
                         one_of(key, value, &[("shrink", JournalFull::Shrink), ("stop", JournalFull::Stop)])?;
                 }
                 "scrub" => changed.scrub_seconds = scrub(key, value)?,
+                "distribution" => {
+                    changed.distribution =
+                        one_of(key, value, &[("lazy", Distribution::Lazy), ("eager", Distribution::Eager)])?;
+                }
+                "undo-limit" => changed.undo_limit = undo_limit(key, value)?,
+                "undo-full" => {
+                    changed.undo_full = one_of(key, value, &[("slow", UndoFull::Slow), ("shrink", UndoFull::Shrink)])?;
+                }
                 _ => return Err(settings::unknown(key)),
             }
         }
@@ -120,6 +161,9 @@ impl Policy {
             journal_limit: self.journal_limit,
             journal_full: self.journal_full.to_string(),
             scrub_seconds: self.scrub_seconds,
+            distribution: self.distribution.to_string(),
+            undo_limit: self.undo_limit,
+            undo_full: self.undo_full.to_string(),
         }
     }
 }
@@ -133,13 +177,37 @@ impl fmt::Display for JournalFull {
     }
 }
 
-impl fmt::Display for Policy {
-    /// `window=48h keep=none journal-limit=none journal-full=shrink scrub=7d`
+impl fmt::Display for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = self.journal_limit.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
+        f.write_str(match self {
+            Self::Lazy => "lazy",
+            Self::Eager => "eager",
+        })
+    }
+}
+
+impl fmt::Display for UndoFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slow => "slow",
+            Self::Shrink => "shrink",
+        })
+    }
+}
+
+impl fmt::Display for Policy {
+    /// `window=48h keep=none journal-limit=none journal-full=shrink scrub=7d distribution=lazy undo-limit=none undo-full=slow`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
+        let (limit, undo) = (size(self.journal_limit), size(self.undo_limit));
         let (window, keep) = (exact(self.window_seconds), keep::text(&self.keep));
         let scrub = self.scrub_seconds.map_or_else(|| "none".to_owned(), exact);
-        write!(f, "window={window} keep={keep} journal-limit={limit} journal-full={} scrub={scrub}", self.journal_full)
+        write!(
+            f,
+            "window={window} keep={keep} journal-limit={limit} journal-full={} scrub={scrub}",
+            self.journal_full
+        )?;
+        write!(f, " distribution={} undo-limit={undo} undo-full={}", self.distribution, self.undo_full)
     }
 }
 
@@ -162,6 +230,10 @@ fn scrub(key: &str, value: &str) -> Result<Option<u64>, ControlError> {
         return Err(ControlError::usage(format!("{key}={value}: it may be from 1m to 3650d, or none")));
     }
     Ok(Some(every))
+}
+
+fn undo_limit(key: &str, value: &str) -> Result<Option<u64>, ControlError> {
+    if value == "none" { Ok(None) } else { bytes(key, value, UNDO_LIMIT_MIN, u64::MAX).map(Some) }
 }
 
 fn limit(key: &str, value: &str, segment_bytes: u64) -> Result<Option<u64>, ControlError> {

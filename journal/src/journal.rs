@@ -34,6 +34,7 @@ use crate::state::State;
 use crate::status::Status;
 use crate::tail::{Prepared, Tail};
 use crate::timeline::TimelineView;
+use following::Following;
 use record::build::BodyBuilder;
 use record::chunk::{Body, Descriptor};
 use record::conversation::Continuation;
@@ -44,7 +45,6 @@ use record::op::Op;
 use record::point::Point;
 use record::position::{Label, Position, Session, SplitterIncarnation, StreamSeq};
 use record::streams::{STREAMS_MAX, StreamAt, Streams};
-use following::Following;
 use retaining::Move;
 use rolling_back::Restore;
 use std::fmt;
@@ -63,6 +63,8 @@ pub struct Journal {
     moving: Mutex<Option<Move>>,
     /// The replicas on their way to the newest point, or back; taken behind `moving`.
     following: Mutex<Option<Following>>,
+    /// How often something was captured since the journal was opened, beside the moves of the replicas.
+    folded: AtomicU64,
     /// Whether there may be files of segments that are not the journal's any more.
     given_up: AtomicBool,
     /// Which segments are compacted next; held while one is, taken before `moving`.

@@ -67,7 +67,9 @@ pub use base::{BaseDevice, FileBase};
 pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure};
 pub use grid::GRID_MAX;
 pub use image::{Direct, Image, ImagePiece, PieceKind, Reading};
-pub use journal::{Compacted, Create, Distributed, Followed, HeldBack, Journal, Opened, Reclaimed, Scrubbed, SegmentUse, Space};
+pub use journal::{
+    Compacted, Create, Distributed, Followed, HeldBack, Journal, Opened, Reclaimed, Scrubbed, SegmentUse, Space,
+};
 pub use members::{JoinRequest, Member};
 pub use reader::Reader;
 pub use recovery::{Damage, DamageKind};

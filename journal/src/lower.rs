@@ -16,7 +16,8 @@ impl Core {
         let look = |kinds: &crate::undo::Kinds| {
             for (run, kind) in kinds {
                 let from = usize::try_from((run.start().index() - extent.start().index()) * SECTOR_BYTES);
-                let (from, len) = (from.map_err(io::Error::other)?, usize::try_from(run.bytes()).map_err(io::Error::other)?);
+                let (from, len) =
+                    (from.map_err(io::Error::other)?, usize::try_from(run.bytes()).map_err(io::Error::other)?);
                 let part = &mut buffer[from..from + len];
                 match kind {
                     None => base.read(*run, part)?,

@@ -300,7 +300,11 @@ impl SuperblockFile {
 
     /// Opens it for writing.
     pub(crate) fn open(disk: &dyn Disk, current: Superblock) -> io::Result<Self> {
-        Ok(Self { file: disk.open(SUPERBLOCK, Access::Durable)?, current })
+        let file = disk.open(SUPERBLOCK, Access::Durable)?;
+        // What a killed process wrote last is read, but may not be durable: the other slot is written next, and a power cut
+        // could take both.
+        file.sync()?;
+        Ok(Self { file, current })
     }
 
     /// What it says.

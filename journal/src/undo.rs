@@ -292,7 +292,9 @@ impl Undo {
                 let mut content = self.block(region.0, *block)?;
                 if !self.is_sound(slot, region.0, *block, &mut content) {
                     let extent = Extent::new(block * BLOCK_SECTORS, BLOCK_SECTORS);
-                    return Err(extent.map_or_else(|| ErrorKind::InvalidData.into(), |extent| damaged(region.0, extent)));
+                    return Err(
+                        extent.map_or_else(|| ErrorKind::InvalidData.into(), |extent| damaged(region.0, extent))
+                    );
                 }
             }
         }
@@ -324,11 +326,7 @@ impl Undo {
     }
 
     /// The checksums of these blocks are what their content says now.
-    fn seal(
-        &self,
-        touched: &Blocks,
-        slots: &mut BTreeMap<Region, Slot>,
-    ) -> io::Result<()> {
+    fn seal(&self, touched: &Blocks, slots: &mut BTreeMap<Region, Slot>) -> io::Result<()> {
         for (region, all) in touched {
             let Some(slot) = slots.get_mut(region) else { continue };
             for block in all {
@@ -373,7 +371,11 @@ impl Undo {
         Ok(())
     }
 
-    fn sync<'r>(&self, regions: impl Iterator<Item = &'r Region>, which: fn(&Files) -> &Arc<dyn DiskFile>) -> io::Result<()> {
+    fn sync<'r>(
+        &self,
+        regions: impl Iterator<Item = &'r Region>,
+        which: fn(&Files) -> &Arc<dyn DiskFile>,
+    ) -> io::Result<()> {
         let volumes: BTreeSet<Incarnation> = regions.map(|region| region.0).collect();
         volumes.into_iter().try_for_each(|volume| which(&self.opened(volume)?).sync())
     }
@@ -419,9 +421,18 @@ impl Undo {
         open.values().flatten().map(|files| taken(&files.data) + taken(&files.map)).sum()
     }
 
-    /// Opens what there is.
+    /// Opens what there is. What a killed process wrote is seen, but may not be durable: from here on it is, since a
+    /// replica is changed where something is captured.
     pub(crate) fn find(&self) -> io::Result<()> {
-        self.volumes()?.into_iter().try_for_each(|volume| self.files(volume, false).map(drop))
+        for volume in self.volumes()? {
+            if let Some(files) = self.files(volume, false)? {
+                files.data.sync()?;
+                files.map.sync()?;
+            }
+            self.disk.sync_folder(UNDO)?;
+            self.disk.sync_folder("")?;
+        }
+        Ok(())
     }
 
     /// Nothing of this volume is captured any more: its replica is what it was, or nobody asks.
@@ -478,7 +489,10 @@ impl Undo {
             (Some(_), None) => {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
-                    format!("{} is lost: what the replica of volume {volume} held before is not known", data_name(volume)),
+                    format!(
+                        "{} is lost: what the replica of volume {volume} held before is not known",
+                        data_name(volume)
+                    ),
                 ));
             }
             (None, _) => None,
@@ -499,7 +513,13 @@ impl Undo {
         let (first, second) = bytes.split_at(SLOT_BYTES);
         let decode = |bytes| Slot::decode(bytes, self.journal, region.0, region.1);
         let slot = match (decode(first), decode(second)) {
-            (Some(a), Some(b)) => if a.generation() >= b.generation() { a } else { b },
+            (Some(a), Some(b)) => {
+                if a.generation() >= b.generation() {
+                    a
+                } else {
+                    b
+                }
+            }
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) if bytes.iter().all(|byte| *byte == 0) => Slot::new(),
             (None, None) => {

@@ -48,14 +48,37 @@ fn retain(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
     for _ in 0..rng.below(12) {
         group.journal.compact().map_err(|_| InFlight::Nothing)?;
     }
+    follow(group, rng)
+}
+
+/// Brings the replicas some of the way to the newest point, or back.
+fn follow(group: &Group, rng: &mut Rng) -> Result<(), InFlight> {
+    let eager = !rng.one_in(4);
+    for _ in 0..rng.below(10) {
+        let followed = group.journal.follow(1 + rng.below(1 << 19), eager, None).map_err(|_| InFlight::Nothing)?;
+        if let Some(why) = followed.held_back_by {
+            assert!(group.disk.is_stopped(), "a sound replica takes everything: {why}");
+            return Err(InFlight::Nothing);
+        }
+        if let Some(at) = followed.at {
+            group.check_replicas(at.position);
+        }
+        if !followed.more {
+            break;
+        }
+    }
     Ok(())
 }
 
 /// Takes one random step of a history. `Err` when the world ended in it.
 fn step(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
     let retains = group.volumes.iter().any(|volume| volume.file.is_some());
-    match rng.below(if retains { 20 } else { 16 }) {
+    match rng.below(if retains { 22 } else { 16 }) {
         16..=18 => retain(group, rng)?,
+        20 | 21 => {
+            group.send_or_stop()?;
+            follow(group, rng)?;
+        }
         19 => {
             let volume = group.volumes[0].clone();
             let count = volume.sectors / 2 + rng.below(volume.sectors / 2);
@@ -192,6 +215,9 @@ fn check(group: &Group, rng: &mut Rng) {
         }
     }
     group.check_restore();
+    if let Some(at) = group.journal.replica_at() {
+        group.check_replicas(at.position);
+    }
     if let Some(map) = group.journal.pending_restore() {
         let last = group.journal.timeline().counts.of(record::op::Op::Rollback);
         assert!(last > 0, "a restore map {map:?} without its rollback");

@@ -23,6 +23,11 @@ fn thinned() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/thinned-v1")
 }
 
+/// The journal of `common::fixture::eager`.
+fn eager() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/undo-v1")
+}
+
 /// A checkpoint of `common::fixture::checkpoint`, and its journal's superblock.
 fn checkpoints() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/state-v1")
@@ -112,10 +117,21 @@ fn grid_points_and_compacted_segments_are_read_as_they_were_written() {
 }
 
 #[test]
+fn what_replicas_held_before_is_read_as_it_was_written() {
+    let expected = fs::read_to_string(eager().join("expected.txt")).expect("the fixture");
+    let (images, _) = expected.split_at(expected.find("owed").expect("a last line"));
+    let (reader, report) = Reader::open(&eager().join("journal")).expect("open");
+    assert!(report.clean && report.damage.is_empty() && report.alarms.is_empty(), "{report:?}");
+    attach(&reader, &eager());
+    assert_eq!(found(&reader, reader.timeline().head.position.get()), images);
+}
+
+#[test]
 fn what_is_written_today_is_the_first_format_still() {
     let first = common::fixture::build().into_iter().map(|(name, bytes)| (kept().join(name), bytes));
     let thinned = common::fixture::thinned().into_iter().map(|(name, bytes)| (thinned().join(name), bytes));
-    for (path, bytes) in first.chain(thinned) {
+    let eager = common::fixture::eager().into_iter().map(|(name, bytes)| (eager().join(name), bytes));
+    for (path, bytes) in first.chain(thinned).chain(eager) {
         let (name, kept) = (path.display(), fs::read(&path).expect("a file of the fixture"));
         let differs = kept.iter().zip(&bytes).position(|(a, b)| a != b);
         assert!(differs.is_none() && kept.len() == bytes.len(), "{name} differs at {differs:?}: is this a new format?");
@@ -138,7 +154,8 @@ fn every_frozen_file_is_there() {
     let journal = common::fixture::build().into_iter().map(|(name, bytes)| (kept().join(name), bytes));
     let checkpoint = common::fixture::checkpoint().into_iter().map(|(name, bytes)| (checkpoints().join(name), bytes));
     let thinned = common::fixture::thinned().into_iter().map(|(name, bytes)| (thinned().join(name), bytes));
-    for (path, bytes) in journal.chain(checkpoint).chain(thinned) {
+    let eager = common::fixture::eager().into_iter().map(|(name, bytes)| (eager().join(name), bytes));
+    for (path, bytes) in journal.chain(checkpoint).chain(thinned).chain(eager) {
         if freeze && !path.exists() {
             fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
             fs::write(&path, bytes).expect("write the file");

@@ -1,7 +1,7 @@
 //! Canned daemons: one well, one in trouble. Every kind of answer occurs in them, with every optional field filled
 //! somewhere and missing somewhere.
 
-use control::answer::kept::{GridStatus, RetentionPolicy, ScrubStatus};
+use control::answer::kept::{GridStatus, ReplicaStatus, RetentionPolicy, ScrubStatus};
 use control::answer::{
     Answer, ApplianceStatus, Event, Events, Finding, FindingExtent, Gap, GroupMode, GroupStatus, Health, Image,
     IoCounts, JournalStatus, Lag, Mark, MemberStatus, Outcome, PolicyStatus, Progress, RollbackPlan, RolledBack,
@@ -11,7 +11,7 @@ use control::answer::{
 use control::error::ControlError;
 use control::point::PointSpec;
 use control::request::{ApplianceRequest, SplitterRequest};
-use kept::{FORECAST, SCRUB, morning, retention};
+use kept::{FORECAST, SCRUB, morning, replica, retention};
 use std::collections::BTreeMap;
 
 mod kept;
@@ -171,6 +171,9 @@ fn fresh_group(name: &str) -> GroupStatus {
             journal_limit: Some(500 * 1024 * MIB),
             journal_full: "stop".into(),
             scrub_seconds: None,
+            distribution: "eager".into(),
+            undo_limit: Some(50 * 1024 * MIB),
+            undo_full: "slow".into(),
         },
         grid: None,
         forecast: None,
@@ -244,6 +247,7 @@ fn journal() -> JournalStatus {
         grid: Some(GRID),
         forecast: None,
         scrub: ScrubStatus::default(),
+        replica: ReplicaStatus::default(),
     }
 }
 
@@ -618,6 +622,7 @@ pub fn ill_appliance(request: ApplianceRequest) -> Result<Answer, ControlError> 
                 reclaimable_bytes: 2 * MIB,
                 forecast: Some(FORECAST),
                 scrub: SCRUB,
+                replica: replica(),
                 ..journal()
             }],
         }),

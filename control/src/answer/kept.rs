@@ -15,6 +15,25 @@ pub struct RetentionPolicy {
     pub journal_full: String,
     /// How often all of the journal is read again to find what has rotted; `None`: never.
     pub scrub_seconds: Option<u64>,
+    /// `lazy` or `eager`.
+    pub distribution: String,
+    /// The most bytes that may be held of what replicas were before; `None`: as many as there is room for.
+    pub undo_limit: Option<u64>,
+    /// `slow` or `shrink`.
+    pub undo_full: String,
+}
+
+/// Where a group's replicas are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// They are plain disks, the volumes as they were at this position; `None`: they are not.
+    pub position: Option<u64>,
+    /// When that was; 0 without it.
+    pub position_ns: u64,
+    /// Bytes that are held of what they were before.
+    pub undo_bytes: u64,
+    /// What keeps them from the newest point.
+    pub held_back_by: Option<String>,
 }
 
 /// How far reading the journal again has come, since the appliance was started.

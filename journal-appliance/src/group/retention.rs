@@ -15,14 +15,16 @@ use std::sync::PoisonError;
 use control::events::{EventKind, News as Told};
 use control::size::Size;
 use control::time::span;
-use journal::retention::{Closed, Decision, Forecast, News, Retention, Room, View, WhenFull, segment_bytes};
+use journal::retention::{
+    Closed, Decision, Forecast, News, Retention, Room, SEGMENTS_MIN, View, WhenFull, segment_bytes,
+};
 use journal::{At, HeldBack, Space, TimelineView};
 use record::position::{Label, Position};
 
 use super::Group;
 use crate::intake::session::Millis;
-use crate::policy::Policy;
-use follower::Follower;
+use crate::policy::{Distribution, Policy, UndoFull};
+use follower::{Behind, Follower};
 use thinning::{Present, Thinning};
 
 pub use trim::Order;
@@ -53,6 +55,8 @@ pub struct Kept {
     pub leaving: u64,
     /// What keeps them.
     pub held_back_by: Option<HeldBack>,
+    /// What keeps them from the newest point.
+    pub behind: Option<String>,
 }
 
 /// One group's retention.
@@ -71,6 +75,12 @@ pub(super) struct Retaining {
     follower: Option<Follower>,
     /// What of replicas that do not follow was told.
     trouble: Option<String>,
+    /// And of those that do not go to the newest point.
+    behind: Option<String>,
+    /// Whether it was told that points go early for them.
+    shrunk_for_undo: bool,
+    /// How far replicas go, how many bytes may be held of what they were, and what happens when that is more.
+    distribution: (Distribution, Option<u64>, UndoFull),
 }
 
 impl Retaining {
@@ -96,6 +106,7 @@ impl Group {
     /// From now on so much is kept.
     pub fn keep(&mut self, keep: Keep) {
         self.retaining.thinning.set(keep.policy.keep, self.retaining.keeping.is_some());
+        self.retaining.distribution = (keep.policy.distribution, keep.policy.undo_limit, keep.policy.undo_full);
         match &mut self.retaining.keeping {
             Some((retention, _)) => retention.set_limits(keep.policy.limits()),
             none @ None => *none = Some((Retention::new(keep.policy.limits()), keep.folder)),
@@ -137,16 +148,18 @@ impl Group {
             room: room.map(|room| Room { free: room.free, reserve: RESERVE_SEGMENTS * segment_bytes(&space) }),
             appended: self.retaining.appended,
         };
-        let decision = retention.step(&view);
+        let mut decision = retention.step(&view);
         let forecast = retention.forecast(&view);
         for news in &decision.news {
             self.tell_retention(&retention, *news);
         }
+        self.shrink_for_undo(&space, &mut decision);
         let now = retention.now();
         self.retaining.keeping = Some((retention, folder));
         let present = Present { grid: &grid, oldest: oldest(&space, &timeline), now, cutoff };
         self.carry_out(&decision, space.distributed, &present);
-        let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by() };
+        let behind = self.retaining.behind.clone();
+        let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by(), behind };
         *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
@@ -174,7 +187,9 @@ impl Group {
             Ok(None) => {}
             Err(error) => self.journal_failed(&error),
         }
-        if decision.floor > distributed || self.may_compact(decision, present) {
+        let (distribution, ..) = self.retaining.distribution;
+        let on_the_way = distribution == Distribution::Eager || self.journal.undo_bytes() > 0;
+        if decision.floor > distributed || on_the_way || self.may_compact(decision, present) {
             self.follow(decision.hurry);
         }
         self.look_at_follower();
@@ -199,6 +214,8 @@ impl Group {
             }
         }
         if let Some(follower) = &self.retaining.follower {
+            let (distribution, undo_limit, _) = self.retaining.distribution;
+            follower.set(distribution == Distribution::Eager, undo_limit);
             follower.go_on(hurry);
         }
     }
@@ -222,7 +239,55 @@ impl Group {
             | None => None,
         };
         let trouble = follower.failure().or(replica);
+        let behind = follower.behind().map(|behind| match behind {
+            Behind::UndoFull(why) | Behind::Trouble(why) => why,
+        });
         self.follower_trouble(trouble);
+        self.tell_behind(behind);
+    }
+
+    /// What replicas were before takes as much as it may, and points are to go rather than replicas wait: those of the oldest
+    /// segment that still has some.
+    fn shrink_for_undo(&mut self, space: &Space, decision: &mut Decision) {
+        let (.., undo_full) = self.retaining.distribution;
+        let behind = self.retaining.follower.as_ref().and_then(Follower::behind);
+        if undo_full != UndoFull::Shrink || !matches!(behind, Some(Behind::UndoFull(_))) {
+            return;
+        }
+        let horizon = decision.forget.unwrap_or(space.horizon.position).max(space.horizon.position);
+        // Those before have not even been brought to the replicas yet.
+        if space.distributed < decision.floor {
+            return;
+        }
+        let may = space.segments.len().saturating_sub(SEGMENTS_MIN);
+        let Some(oldest) = space.segments[..may].iter().find(|segment| segment.last.position > horizon) else { return };
+        decision.forget = Some(oldest.last.position);
+        if !self.retaining.shrunk_for_undo {
+            self.retaining.shrunk_for_undo = true;
+            self.tell(
+                EventKind::WindowShrunk,
+                "points go early: what replicas were before takes as much as undo-limit says, and undo-full=shrink",
+            );
+        }
+    }
+
+    fn tell_behind(&mut self, behind: Option<String>) {
+        if self.retaining.behind == behind {
+            return;
+        }
+        match &behind {
+            Some(why) if self.retaining.behind.is_none() => {
+                tracing::error!(group = self.name, why, "replicas cannot go to the newest point");
+                let text = format!("replicas wait on their way to the newest point, and nothing is lost by it: {why}");
+                self.tell(EventKind::Alarm, text);
+            }
+            Some(_) => {}
+            None => {
+                self.retaining.shrunk_for_undo = false;
+                self.tell(EventKind::AlarmOver, "replicas go to the newest point again");
+            }
+        }
+        self.retaining.behind = behind;
     }
 
     fn follower_trouble(&mut self, trouble: Option<String>) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use control::answer::kept::{Forecast, GridStatus, ScrubStatus};
+use control::answer::kept::{Forecast, GridStatus, ReplicaStatus, ScrubStatus};
 use control::answer::{
     Bookmark, Finding, FindingExtent, Gap, GroupStatus, Health, JournalStatus, Mark, MemberStatus, Progress, Timeline,
     Verified, Window,
@@ -146,6 +146,7 @@ impl Held {
             grid: None,
             forecast: None,
             scrub: ScrubStatus::default(),
+            replica: ReplicaStatus::default(),
         };
         let open = match &self.open {
             Ok(open) => open,
@@ -174,6 +175,13 @@ impl Held {
         status.grid = grid(&timeline.grid);
         status.forecast = kept.forecast.map(forecast);
         status.scrub = open.scrubbed();
+        let at = open.journal().replica_at();
+        status.replica = ReplicaStatus {
+            position: at.map(|at| at.position.get()),
+            position_ns: at.map_or(0, |at| at.label.nanos()),
+            undo_bytes: open.journal().undo_bytes(),
+            held_back_by: kept.behind,
+        };
         status
     }
 

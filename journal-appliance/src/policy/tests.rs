@@ -20,7 +20,16 @@ fn refused(assignments: &[&str]) -> String {
 fn every_setting_is_read_with_its_units() {
     let changed = set(
         Policy::default(),
-        &["window=7d", "keep=hour:30d,day:365d", "journal-limit=500GiB", "journal-full=stop", "scrub=30d"],
+        &[
+            "window=7d",
+            "keep=hour:30d,day:365d",
+            "journal-limit=500GiB",
+            "journal-full=stop",
+            "scrub=30d",
+            "distribution=eager",
+            "undo-limit=50GiB",
+            "undo-full=shrink",
+        ],
     )
     .unwrap();
     let expected = Policy {
@@ -29,10 +38,15 @@ fn every_setting_is_read_with_its_units() {
         journal_limit: Some(500 << 30),
         journal_full: JournalFull::Stop,
         scrub_seconds: Some(30 * 86_400),
+        distribution: Distribution::Eager,
+        undo_limit: Some(50 << 30),
+        undo_full: UndoFull::Shrink,
     };
     assert_eq!(changed, expected);
     assert_eq!(set(changed, &["journal-limit=none"]).unwrap().journal_limit, None);
     assert_eq!(set(changed, &["scrub=none"]).unwrap().scrub(), None);
+    assert_eq!(set(changed, &["undo-limit=none"]).unwrap().undo_limit, None);
+    assert_eq!(set(changed, &["distribution=lazy"]).unwrap().distribution, Distribution::Lazy);
     assert_eq!(set(changed, &["keep=none"]).unwrap().keep, Grid::NONE);
     assert_eq!(set(changed, &["window=90"]).unwrap().window_seconds, 90);
     assert_eq!(set(changed, &["journal-full=shrink"]).unwrap().journal_full, JournalFull::Shrink);
@@ -48,6 +62,9 @@ fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
     assert!(refused(&["journal-limit=lots"]).starts_with("journal-limit: "));
     assert!(refused(&["journal-full=block"]).contains("journal-full is shrink or stop"));
     assert!(refused(&["scrub=59s"]).contains("from 1m to 3650d, or none"));
+    assert!(refused(&["distribution=keen"]).contains("distribution is lazy or eager"));
+    assert!(refused(&["undo-limit=1MiB"]).contains("from 16.0 MiB"));
+    assert!(refused(&["undo-full=stop"]).contains("undo-full is slow or shrink"));
     assert!(refused(&["scrub=often"]).starts_with("scrub: "));
     assert!(set(Policy::default(), &["window=1h", "journal-full=pray"]).is_err(), "all or nothing");
 }
@@ -63,11 +80,15 @@ fn a_limit_has_room_for_the_segments_that_stay() {
 
 #[test]
 fn it_is_told_as_it_is_set() {
-    assert_eq!(Policy::default().to_string(), "window=48h keep=none journal-limit=none journal-full=shrink scrub=7d");
+    assert_eq!(
+        Policy::default().to_string(),
+        "window=48h keep=none journal-limit=none journal-full=shrink scrub=7d distribution=lazy undo-limit=none \
+         undo-full=slow"
+    );
     let stored = serde_json::to_string(&Policy::default()).unwrap();
     assert_eq!(
         stored,
-        r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink","scrub_seconds":604800}"#
+        r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink","scrub_seconds":604800,"distribution":"lazy","undo_limit":null,"undo_full":"slow"}"#
     );
     assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
 }

@@ -24,6 +24,7 @@ use record::position::Position;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Most bytes of a volume that are read and written at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -42,6 +43,8 @@ pub struct Followed {
     pub more: bool,
     /// What keeps them from going on.
     pub held_back_by: Option<String>,
+    /// Whether that is the limit of what may be captured.
+    pub undo_full: bool,
 }
 
 /// What is to be looked at.
@@ -73,6 +76,8 @@ pub(super) struct Following {
     needed_by_all: Image,
     members: Vec<Member>,
     todo: VecDeque<Todo>,
+    /// How often something was captured by others when it began.
+    folded: u64,
 }
 
 /// Some of it, done at once.
@@ -86,11 +91,20 @@ struct Batch {
 
 /// Why a batch was not done.
 #[derive(Debug)]
-struct Held(String);
+struct Held {
+    why: String,
+    undo_full: bool,
+}
+
+impl Held {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), undo_full: false }
+    }
+}
 
 impl From<io::Error> for Held {
     fn from(error: io::Error) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -107,7 +121,7 @@ impl Journal {
         if following.is_none() {
             match self.begin_following(eager)? {
                 Ok(begun) => *following = begun,
-                Err(Held(why)) => return Ok(self.followed(false, Some(why))),
+                Err(held) => return Ok(self.followed(false, Some(held))),
             }
         }
         let Some(going) = following.as_mut() else { return Ok(self.followed(false, None)) };
@@ -115,16 +129,20 @@ impl Journal {
             self.has_room(&batch, undo_limit)?;
             going.carry_out(batch)
         });
-        if let Err(Held(why)) = batched {
+        if let Err(held) = batched {
             *following = None;
-            return Ok(self.followed(false, Some(why)));
+            return Ok(self.followed(false, Some(held)));
         }
         if !going.todo.is_empty() {
             return Ok(self.followed(true, None));
         }
         let Some(done) = following.take() else { return Ok(self.followed(false, None)) };
-        if let Err(Held(why)) = self.end_following(&done)? {
-            return Ok(self.followed(false, Some(why)));
+        if done.goal.is_none() && done.folded != self.folded.load(Ordering::Relaxed) {
+            // Meanwhile something came behind: it has to be restored as well.
+            return Ok(self.followed(true, None));
+        }
+        if let Err(held) = self.end_following(&done)? {
+            return Ok(self.followed(false, Some(held)));
         }
         Ok(self.followed(true, None))
     }
@@ -166,8 +184,9 @@ impl Journal {
         core.undo.find().map_err(failed)
     }
 
-    fn followed(&self, more: bool, held_back_by: Option<String>) -> Followed {
-        Followed { at: self.replica_at(), more, held_back_by }
+    fn followed(&self, more: bool, held: Option<Held>) -> Followed {
+        let undo_full = held.as_ref().is_some_and(|held| held.undo_full);
+        Followed { at: self.replica_at(), more, held_back_by: held.map(|held| held.why), undo_full }
     }
 
     fn has_room(&self, batch: &Batch, limit: Option<u64>) -> Result<(), Held> {
@@ -176,7 +195,8 @@ impl Journal {
         if bytes + batch.captured_bytes <= limit {
             return Ok(());
         }
-        Err(Held(format!("the UNDO stream has {bytes} bytes, and undo-limit is {limit}")))
+        let why = format!("what they held before takes {bytes} bytes, and may take {limit}");
+        Err(Held { why, undo_full: true })
     }
 
     /// Begins a move if there is one to be made. Inner `Err`: what keeps it.
@@ -202,7 +222,7 @@ impl Journal {
         };
         let members: Vec<Member> = state.members.all().filter(wanted).cloned().collect();
         if let Some(missing) = members.iter().find(|member| core.base(member.incarnation).is_none()) {
-            return Ok(Err(Held(format!("{}: it is not attached", missing.name))));
+            return Ok(Err(Held::new(format!("{}: it is not attached", missing.name))));
         }
         let from = from(&state, replica, goal);
         let todo = match (goal, from) {
@@ -218,7 +238,8 @@ impl Journal {
         drop(tail);
         let passing = |at| Image::along(core, at, at, members.clone());
         let needed_by_all = Image::in_passing(core, ancestor, members.clone());
-        Ok(Ok(Some(Following { goal: goal.map(passing), needed_by_all, members, todo: todo.into() })))
+        let folded = self.folded.load(Ordering::Relaxed);
+        Ok(Ok(Some(Following { goal: goal.map(passing), needed_by_all, members, todo: todo.into(), folded })))
     }
 
     /// Everything was done: replicas are synced, and then it is said where they are.
@@ -227,10 +248,10 @@ impl Journal {
         for member in &done.members {
             // All of them: what a life before this one wrote may not be durable, and was found there.
             let Some(base) = core.base(member.incarnation) else {
-                return Ok(Err(Held(format!("{}: it is not attached", member.name))));
+                return Ok(Err(Held::new(format!("{}: it is not attached", member.name))));
             };
             if let Err(error) = base.sync() {
-                return Ok(Err(Held(format!("{}: {error}", member.name))));
+                return Ok(Err(Held::new(format!("{}: {error}", member.name))));
             }
         }
         let replica = done.goal.as_ref().map_or(Replica::Lower, |goal| Replica::At(goal.at().position));
@@ -335,7 +356,7 @@ impl Following {
         let mut out: Vec<Extent> =
             captured.into_iter().filter_map(|(run, kind)| kind.is_some().then_some(run)).collect();
         if let Some(goal) = &self.goal {
-            let pieces = goal.pieces(volume, extent).map_err(|failure| Held(failure.to_string()))?;
+            let pieces = goal.pieces(volume, extent).map_err(|failure| Held::new(failure.to_string()))?;
             out.extend(pieces.iter().filter(|piece| piece.kind != PieceKind::Joined).map(|piece| piece.extent));
         }
         Ok(crate::index::normalise(out))
@@ -346,7 +367,7 @@ impl Following {
         let core = self.needed_by_all.core();
         let base = self.base(volume)?;
         let pieces = match &self.goal {
-            Some(goal) => goal.pieces(volume, extent).map_err(|failure| Held(failure.to_string()))?,
+            Some(goal) => goal.pieces(volume, extent).map_err(|failure| Held::new(failure.to_string()))?,
             None => vec![ImagePiece { extent, kind: PieceKind::Joined, position: Position::ORIGIN }],
         };
         for piece in pieces {
@@ -356,7 +377,7 @@ impl Following {
                 PieceKind::Hole => crate::index::subtract(&[piece.extent], &base.holes(piece.extent)),
                 PieceKind::Refused => {
                     let name = self.name(volume);
-                    return Err(Held(format!("{name}: {} of it is not known at the newest point", piece.extent)));
+                    return Err(Held::new(format!("{name}: {} of it is not known at the newest point", piece.extent)));
                 }
             };
             for part in parts.into_iter().flat_map(|part| part.pieces(PIECE_BYTES / SECTOR_BYTES)) {
@@ -430,7 +451,7 @@ impl Following {
         let mut restored: Changes = Vec::new();
         for (volume, extent, action) in batch.actions {
             let base = self.base(volume)?;
-            let name = |error: io::Error| Held(format!("{}: {error}", self.name(volume)));
+            let name = |error: io::Error| Held::new(format!("{}: {error}", self.name(volume)));
             match action {
                 Action::Copy => self.copy(volume, extent, base.as_ref())?,
                 Action::Zero => base.allocate_zeros(extent).map_err(name)?,
@@ -464,13 +485,13 @@ impl Following {
     fn copy(&self, volume: Incarnation, extent: Extent, base: &dyn BaseDevice) -> Result<(), Held> {
         let Some(goal) = &self.goal else { return Ok(()) };
         let mut bytes = vec![0; usize::try_from(extent.bytes()).map_err(io::Error::other)?];
-        goal.read(volume, extent, &mut bytes).map_err(|failure| Held(failure.to_string()))?;
-        base.write(extent, &bytes).map_err(|error| Held(format!("{}: {error}", self.name(volume))))
+        goal.read(volume, extent, &mut bytes).map_err(|failure| Held::new(failure.to_string()))?;
+        base.write(extent, &bytes).map_err(|error| Held::new(format!("{}: {error}", self.name(volume))))
     }
 
     fn base(&self, volume: Incarnation) -> Result<Arc<dyn BaseDevice>, Held> {
         let base = self.needed_by_all.core().base(volume);
-        base.ok_or_else(|| Held(format!("{}: it is not attached", self.name(volume))))
+        base.ok_or_else(|| Held::new(format!("{}: it is not attached", self.name(volume))))
     }
 
     fn name(&self, volume: Incarnation) -> String {

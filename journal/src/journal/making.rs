@@ -144,8 +144,6 @@ impl Journal {
         open::wait_for_writers(disk.as_ref())?;
         let mut found = open::find(&disk, true)?;
         open::remove_unfinished(disk.as_ref())?;
-        open::remove_given_back(disk.as_ref(), &found.slots.current)?;
-        checkpoints::remove_others(disk.as_ref(), &found.checkpoints)?;
         if !bug(Bug::RecoveryUnsynced) {
             open::sync_kept(disk.as_ref(), &found.scan)?;
         }
@@ -157,6 +155,10 @@ impl Journal {
         let mut tail = Tail::new(disk.clone(), file, &found.tail());
         tail.put_beginning(Beginning { clean: report.clean, stream_known });
         tail.mark_open().map_err(|source| io("write the superblock", source))?;
+        // Both slots say durably what is the journal's before anything goes that is not (ENGINE 25): the one that was read may be
+        // a killed process's, which a power cut takes back.
+        open::remove_given_back(disk.as_ref(), &found.slots.current)?;
+        checkpoints::remove_others(disk.as_ref(), &found.checkpoints)?;
         if let Some((place, bytes)) = place {
             let footer = found.footer_of(place.segment);
             tail.resume(place, bytes, footer).map_err(|source| io("open the newest segment", source))?;
@@ -175,6 +177,7 @@ impl Journal {
             checkpoints: Mutex::new(checkpoints),
             moving: Mutex::default(),
             following: Mutex::default(),
+            folded: AtomicU64::new(0),
             given_up: AtomicBool::new(false),
             compaction: Mutex::default(),
             written: AtomicU64::new(0),

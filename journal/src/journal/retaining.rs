@@ -239,6 +239,7 @@ impl Journal {
             }
             left = left.saturating_sub(now.bytes());
         }
+        self.folded.fetch_add(1, Ordering::Relaxed);
         let failed = failed.or_else(|| going.commit().err().map(|error| error.to_string()));
         if let Some(why) = failed {
             *moving = None;
@@ -476,13 +477,7 @@ impl Move {
 
     /// Brings data over, but for what is not there any more: no point shows that, since every one that comes behind it has
     /// something newer there (ENGINE 14).
-    fn copy_needed(
-        &mut self,
-        base: &dyn BaseDevice,
-        volume: Incarnation,
-        extent: Extent,
-        way: Way,
-    ) -> io::Result<()> {
+    fn copy_needed(&mut self, base: &dyn BaseDevice, volume: Incarnation, extent: Extent, way: Way) -> io::Result<()> {
         let lacking = self.image.lacking(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
         for there in crate::index::subtract(&[extent], &lacking) {
             self.copy(base, volume, there, way)?;

@@ -102,6 +102,21 @@ pub fn thinned() -> Vec<File> {
     files
 }
 
+/// The files of a journal whose replicas are at the newest point, without what can be made again.
+pub fn eager() -> Vec<File> {
+    let mut group = Group::new(&[300]);
+    let volume = group.volumes[0].number;
+    group.write(volume, extent(3, 50));
+    group.punch(volume, extent(20, 100));
+    group.zero(volume, extent(130, 9));
+    group.write(volume, extent(200, 20));
+    group.send();
+    while group.journal.follow(1 << 20, true, None).expect("follow").more {}
+    let mut files = whole(&group);
+    files.retain(|(name, _)| !name.starts_with("journal/runs/") && !name.starts_with("journal/state/"));
+    files
+}
+
 /// A journal's files, the replicas, and what a reader must find.
 fn whole(group: &Group) -> Vec<File> {
     group.check_all(at(1));

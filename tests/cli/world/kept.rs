@@ -1,7 +1,7 @@
 //! What the canned appliance says of what it keeps: policy, bookmarks and their holds, trimming.
 
 use super::{MIB, SECOND, TEN, done, known};
-use control::answer::kept::{Forecast, GridLevel, RetentionPolicy, ScrubStatus, Trim};
+use control::answer::kept::{Forecast, GridLevel, ReplicaStatus, RetentionPolicy, ScrubStatus, Trim};
 use control::answer::{Answer, Bookmark, Outcome};
 use control::error::ControlError;
 use control::point::PointSpec;
@@ -18,6 +18,18 @@ pub fn retention() -> RetentionPolicy {
         journal_limit: None,
         journal_full: "shrink".into(),
         scrub_seconds: Some(7 * 86_400),
+        distribution: "lazy".into(),
+        undo_limit: None,
+        undo_full: "slow".into(),
+    }
+}
+
+pub fn replica() -> ReplicaStatus {
+    ReplicaStatus {
+        position: Some(480),
+        position_ns: 1_795_341_540_000_000_000,
+        undo_bytes: 3 * MIB,
+        held_back_by: Some("data: No space left on device".into()),
     }
 }
 
@@ -75,7 +87,9 @@ fn set_retention(settings: &[String]) -> Result<Answer, ControlError> {
         }
     }
     let keep = if retention.keep.is_empty() { "none" } else { "day:30d" };
-    let message = format!("group web: window=7d keep={keep} journal-limit=none journal-full=stop scrub=7d");
+    let message = format!(
+        "group web: window=7d keep={keep} journal-limit=none journal-full=stop scrub=7d distribution=lazy undo-limit=none undo-full=slow"
+    );
     Ok(Answer::RetentionSet { outcome: Outcome::Changed, message, retention })
 }
 

@@ -1,4 +1,5 @@
-//! The thread that brings a group's replicas nearer to its oldest point, and compacts what older points keep.
+//! The thread that brings a group's replicas nearer to its oldest point, and to its newest where they are to be there, and
+//! compacts what older points keep.
 //!
 //! Owns the pieces, the pauses between them, and what came of the last one. Decides nothing: it goes on when it is told
 //! to, until there is nothing more to do.
@@ -20,8 +21,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 struct Said {
     ends: AtomicBool,
     hurry: AtomicBool,
+    /// Whether replicas go to the newest point, and how many bytes may be held of what they were.
+    eager: AtomicBool,
+    undo_limit: Mutex<Option<u64>>,
+    behind: Mutex<Option<Behind>>,
     held_back_by: Mutex<Option<HeldBack>>,
     failure: Mutex<Option<String>>,
+}
+
+/// What keeps replicas from the newest point.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Behind {
+    /// What they were before takes as much as it may.
+    UndoFull(String),
+    /// Something else.
+    Trouble(String),
 }
 
 /// It, as the group's own thread holds it. Ends when it is dropped, after the piece at hand.
@@ -42,6 +56,17 @@ impl Follower {
             .spawn(move || follow(&journal, &inbox, &told))
             .map_err(|e| e.to_string())?;
         Ok(Self { orders: Some(orders), said, thread: Some(thread) })
+    }
+
+    /// How far replicas are to go from now on.
+    pub(super) fn set(&self, eager: bool, undo_limit: Option<u64>) {
+        self.said.eager.store(eager, Ordering::Relaxed);
+        *self.said.undo_limit.lock().unwrap_or_else(PoisonError::into_inner) = undo_limit;
+    }
+
+    /// What keeps replicas from the newest point.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        self.said.behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// There is something to do; with `hurry` without pauses.
@@ -91,6 +116,9 @@ fn follow(journal: &Journal, inbox: &Receiver<()>, said: &Said) {
                 },
                 failure => (more, failure),
             };
+            let (follows, behind) = go_on(journal, said);
+            *said.behind.lock().unwrap_or_else(PoisonError::into_inner) = behind;
+            let more = more || follows;
             *said.held_back_by.lock().unwrap_or_else(PoisonError::into_inner) = held_back_by;
             *said.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
             if !more {
@@ -101,5 +129,16 @@ fn follow(journal: &Journal, inbox: &Receiver<()>, said: &Said) {
                 thread::sleep(began.elapsed().min(PAUSE_MAX));
             }
         }
+    }
+}
+
+/// Brings replicas nearer to the newest point, or back. Answers with whether there is more to be done, and what is in the way.
+fn go_on(journal: &Journal, said: &Said) -> (bool, Option<Behind>) {
+    let eager = said.eager.load(Ordering::Relaxed);
+    let limit = *said.undo_limit.lock().unwrap_or_else(PoisonError::into_inner);
+    match journal.follow(PIECE, eager, limit) {
+        Ok(followed) if followed.undo_full => (false, followed.held_back_by.map(Behind::UndoFull)),
+        Ok(followed) => (followed.more, followed.held_back_by.map(Behind::Trouble)),
+        Err(error) => (false, Some(Behind::Trouble(error.to_string()))),
     }
 }

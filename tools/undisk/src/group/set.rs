@@ -22,7 +22,8 @@ pub struct Set {
     /// The group's name
     name: String,
     /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
-    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop, scrub=SPAN|none
+    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop, scrub=SPAN|none,
+    /// distribution=lazy|eager, undo-limit=SIZE|none, undo-full=slow|shrink
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
@@ -133,5 +134,6 @@ pub fn retention(retention: &RetentionPolicy) -> String {
         retention.keep.iter().map(|level| format!("{} for {}", level.span, span(level.seconds))).collect();
     let older = if older.is_empty() { String::new() } else { format!(", the newest of each {}", older.join(", ")) };
     let scrub = retention.scrub_seconds.map_or_else(String::new, |every| format!("; read again every {}", span(every)));
-    format!("every write of {window}{older}{limit}; {full}{scrub}")
+    let eager = if retention.distribution == "eager" { "; replicas at the newest point" } else { "" };
+    format!("every write of {window}{older}{limit}; {full}{scrub}{eager}")
 }
