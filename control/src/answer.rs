@@ -190,6 +190,8 @@ pub struct SplitterGroup {
     pub delaying: bool,
     /// Hosts of a `sync` group wait until the appliance is back (`sync-loss=stall`).
     pub stalled: bool,
+    /// Hosts wait because the journal is full (`journal-full=block`).
+    pub full: bool,
     /// A `sync` group answers hosts without the journal (`sync-loss=degrade`).
     pub degraded: bool,
 }

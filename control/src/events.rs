@@ -117,6 +117,8 @@ kinds! {
     DeviceDown = "device-down",
     /// A volume was compared with its newest image.
     Verified = "verified",
+    /// Data that the journal's disk had lost was put back.
+    Healed = "healed",
     /// Events could not be written.
     Dropped = "dropped",
 }

@@ -40,7 +40,7 @@ pub const KEYS: &[Key] = &[
         "the newest point of each span up to an age, as in minute:7d,hour:30d,day:365d, or none",
     ),
     key(Daemon::Appliance, "journal-limit", "a size, as in 500GiB, or none"),
-    key(Daemon::Appliance, "journal-full", "shrink or stop"),
+    key(Daemon::Appliance, "journal-full", "shrink, stop or block"),
     key(Daemon::Appliance, "scrub", "a span of 1m or more, as in 7d, or none"),
     key(Daemon::Appliance, "distribution", "lazy or eager"),
     key(Daemon::Appliance, "undo-limit", "a size, as in 50GiB, or none"),

@@ -41,6 +41,8 @@ pub enum JournalFull {
     Shrink,
     /// The journal takes nothing more: the history stays, hosts go on, a gap begins.
     Stop,
+    /// The journal takes nothing more, and hosts wait: the history stays, and gets no gap.
+    Block,
 }
 
 /// How far the replicas go.
@@ -118,8 +120,11 @@ impl Policy {
                 "keep" => changed.keep = keep::parse(key, value)?,
                 "journal-limit" => changed.journal_limit = limit(key, value, segment_bytes)?,
                 "journal-full" => {
-                    changed.journal_full =
-                        one_of(key, value, &[("shrink", JournalFull::Shrink), ("stop", JournalFull::Stop)])?;
+                    changed.journal_full = one_of(
+                        key,
+                        value,
+                        &[("shrink", JournalFull::Shrink), ("stop", JournalFull::Stop), ("block", JournalFull::Block)],
+                    )?;
                 }
                 "scrub" => changed.scrub_seconds = scrub(key, value)?,
                 "distribution" => {
@@ -144,6 +149,7 @@ impl Policy {
             full: match self.journal_full {
                 JournalFull::Shrink => WhenFull::Shrink,
                 JournalFull::Stop => WhenFull::Stop,
+                JournalFull::Block => WhenFull::Block,
             },
         }
     }
@@ -173,6 +179,7 @@ impl fmt::Display for JournalFull {
         f.write_str(match self {
             Self::Shrink => "shrink",
             Self::Stop => "stop",
+            Self::Block => "block",
         })
     }
 }

@@ -298,6 +298,13 @@ impl DiskFile for Compacted {
         self.file.len()
     }
 
+    fn place(&self, bytes: Range<u64>) -> Option<u64> {
+        let placed = self.placed.as_ref().filter(|placed| placed.map.has(bytes.clone()))?;
+        let (first, last) = (bytes.start / BLOCK, bytes.end.saturating_sub(1) / BLOCK);
+        let at = placed.place(first);
+        (placed.place(last) == at + (last - first) * BLOCK).then(|| at + bytes.start % BLOCK)
+    }
+
     fn lacks(&self, bytes: Range<u64>) -> bool {
         self.placed.as_ref().is_some_and(|placed| !placed.map.has(bytes))
     }

@@ -119,6 +119,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Where these bytes stand in the file itself; `None` where they do not stand together there.
+    fn place(&self, bytes: Range<u64>) -> Option<u64> {
+        Some(bytes.start)
+    }
+
     /// Whether something of these bytes is not there any more, since no point needs it: zeros are read in its place.
     fn lacks(&self, _bytes: Range<u64>) -> bool {
         false

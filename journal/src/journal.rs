@@ -6,6 +6,7 @@
 
 mod compacting;
 mod following;
+mod healing;
 mod making;
 mod membership;
 mod retaining;
@@ -16,6 +17,7 @@ mod thinning;
 
 pub use compacting::Compacted;
 pub use following::Followed;
+pub use healing::Healed;
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};
 pub use scrubbing::Scrubbed;

@@ -36,18 +36,17 @@ impl Core {
         let look = |kinds: &crate::undo::Kinds| {
             let mut out = Vec::new();
             for (run, kind) in kinds {
-                match kind {
-                    Some(kind) => out.push((*run, *kind)),
-                    None => {
-                        let mut at = run.start().index();
-                        for hole in base.holes(*run) {
-                            out.extend(Extent::between(at, hole.start().index()).map(|data| (data, Captured::Data)));
-                            out.push((hole, Captured::Hole));
-                            at = hole.end();
-                        }
-                        out.extend(Extent::between(at, run.end()).map(|data| (data, Captured::Data)));
-                    }
+                if let Some(kind) = kind {
+                    out.push((*run, *kind));
+                    continue;
                 }
+                let mut at = run.start().index();
+                for hole in base.holes(*run) {
+                    out.extend(Extent::between(at, hole.start().index()).map(|data| (data, Captured::Data)));
+                    out.push((hole, Captured::Hole));
+                    at = hole.end();
+                }
+                out.extend(Extent::between(at, run.end()).map(|data| (data, Captured::Data)));
             }
             Ok(out)
         };

@@ -503,7 +503,7 @@ fn written_extent(record: &Record) -> Option<(Incarnation, Extent)> {
 }
 
 /// The sectors of a record whose payload is damaged in these byte ranges.
-fn damaged_extents(record: &Record, ranges: &[std::ops::Range<usize>]) -> Vec<(Incarnation, Extent)> {
+pub(crate) fn damaged_extents(record: &Record, ranges: &[std::ops::Range<usize>]) -> Vec<(Incarnation, Extent)> {
     let Some((volume, extent)) = written_extent(record) else { return Vec::new() };
     let sector = |bytes: usize| extent.start().index() + bytes as u64 / SECTOR_BYTES;
     ranges.iter().filter_map(|r| Some((volume, Extent::between(sector(r.start), sector(r.end))?))).collect()

@@ -46,6 +46,8 @@ pub enum WhenFull {
     Shrink,
     /// The journal takes nothing more.
     Stop,
+    /// The journal takes nothing more, and hosts wait for it.
+    Block,
 }
 
 /// The file system of the journal.
@@ -331,7 +333,7 @@ impl Retention {
     fn closed_by(&mut self, space: &Space, unmet: bool) -> Option<Closed> {
         let (limit, bytes) = (self.limits.bytes?, total(space));
         match self.limits.full {
-            WhenFull::Stop => (bytes > limit).then_some(Closed::Limit { bytes }),
+            WhenFull::Stop | WhenFull::Block => (bytes > limit).then_some(Closed::Limit { bytes }),
             WhenFull::Shrink if unmet => (bytes > limit).then_some(Closed::Pinned { bytes }),
             WhenFull::Shrink => {
                 self.fewest = self.fewest.min(bytes);

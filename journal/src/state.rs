@@ -410,6 +410,16 @@ impl State {
         true
     }
 
+    /// Something that was damaged is so no more, but for what is left of it.
+    pub(crate) fn healed(&mut self, damage: &Damage, left: Option<Damage>) {
+        let before = self.damage.len();
+        self.damage.retain(|known| known != damage);
+        self.damage_count -= (before - self.damage.len()) as u64;
+        if let Some(left) = left {
+            self.note_damage(left);
+        }
+    }
+
     /// What is damaged, and how much was found in all.
     pub(crate) fn damage(&self) -> (&[Damage], u64) {
         (&self.damage, self.damage_count)

@@ -16,6 +16,7 @@ use record::checksum::Salt;
 use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
 use record::ids::{Incarnation, JournalId};
 use slot::{REGION_SECTORS, SLOT_BYTES, Slot};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
@@ -199,8 +200,8 @@ impl Undo {
             }
             for part in regions(*extent) {
                 let region = (*volume, region_of(part));
-                if !slots.contains_key(&region) {
-                    slots.insert(region, Slot::clone(&*self.slot(region)?));
+                if let Entry::Vacant(vacant) = slots.entry(region) {
+                    vacant.insert(Slot::clone(&*self.slot(region)?));
                 }
             }
         }
@@ -481,7 +482,8 @@ impl Undo {
                 // The map, which says that there is something, comes last.
                 let data = data.map_or_else(|| make(&data_name(volume)), Ok)?;
                 let map = map.map_or_else(|| make(&map_name(volume)), Ok)?;
-                (data.sync()?, map.sync()?);
+                data.sync()?;
+                map.sync()?;
                 self.disk.sync_folder(UNDO)?;
                 self.disk.sync_folder("")?;
                 Some(Files { data, map })

@@ -21,8 +21,8 @@ use crate::streams::STREAMS_MAX;
 use wire::Wire;
 
 /// Version of the conversation. 1: the first; 2: OPEN says what the dirty maps rely on; VERIFY_READ and VERIFY_HASH;
-/// 3: OPEN says which splitter speaks; barriers.
-pub const VERSION: u16 = 3;
+/// 3: OPEN says which splitter speaks; barriers; 4: FULL; HEAL_READ and HEAL_DATA.
+pub const VERSION: u16 = 4;
 /// Bytes in front of a frame's body.
 pub const FRAME_HEAD_BYTES: usize = 8;
 /// Longest body of a frame, in bytes; a longer one ends the connection before anything is allocated.
@@ -202,6 +202,17 @@ wire_enum! {
             barrier: u64,
             /// Why.
             reason: String,
+        }
+        /// The answer to `HealRead`: what the backing holds there at this moment, or the reason why it cannot be read.
+        HealData = 19 {
+            /// The volume.
+            volume: Incarnation,
+            /// Where.
+            extent: Extent,
+            /// What; empty when it cannot be read.
+            content: Bytes,
+            /// Why it cannot be read; empty when it can.
+            trouble: String,
         }
     }
 }
@@ -410,6 +421,19 @@ wire_enum! {
             /// The barrier.
             barrier: u64,
         }
+        /// The journal is full: whether hosts are to wait until it is not (`journal-full=block`).
+        Full = 19 {
+            /// They are, or not any more.
+            holds: bool,
+        }
+        /// Asks what the backing holds there at this moment; at most `CONTENT_BYTES_MAX`. It may be what the journal has lost:
+        /// checksums tell.
+        HealRead = 20 {
+            /// The volume.
+            volume: Incarnation,
+            /// Where.
+            extent: Extent,
+        }
         /// Instead of a grant: the journal does not hold what the dirty maps rely on. Every region has to be made dirty,
         /// durably, before the splitter opens again (PROTOCOL R14).
         Forget = 15 {}
@@ -438,6 +462,11 @@ impl ToAppliance {
             }
             Self::RestoreRead { extent, volume: _ } | Self::VerifyRead { extent, session: _, volume: _, at: _ } => {
                 extent.bytes() <= CONTENT_BYTES_MAX as u64
+            }
+            Self::HealData { extent, content, trouble, volume: _ } => {
+                let bytes = content.0.len();
+                bytes <= CONTENT_BYTES_MAX
+                    && if trouble.is_empty() { extent.bytes() == bytes as u64 } else { bytes == 0 }
             }
             Self::Open { .. }
             | Self::SyncBegin { .. }
@@ -468,6 +497,7 @@ impl ToSplitter {
                     && (2..=STREAMS_MAX).contains(&sessions.len())
                     && sessions.windows(2).all(|pair| pair[0] < pair[1])
             }
+            Self::HealRead { extent, volume: _ } => extent.bytes() <= CONTENT_BYTES_MAX as u64,
             Self::Restore { extents, id: _, last: _ } => extents.len() <= RESTORE_EXTENTS_MAX,
             Self::RestoreData { extent, pieces, trouble, volume: _ } => {
                 if trouble.is_empty() {
@@ -487,6 +517,7 @@ impl ToSplitter {
             | Self::Members { .. }
             | Self::Quiesce { .. }
             | Self::Release { .. }
+            | Self::Full { .. }
             | Self::Forget {}
             | Self::Alive {} => true,
         }

@@ -59,8 +59,8 @@ fn a_chunk_is_written_as_version_1() {
 fn messages<M: Message>(mut bytes: &[u8]) -> Vec<M> {
     let mut messages = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() {
-        let (len, crc) = frame_head(*head).expect("a head of version 3");
-        messages.push(M::decode(&rest[..len], crc).expect("a message of version 3"));
+        let (len, crc) = frame_head(*head).expect("a head of version 4");
+        messages.push(M::decode(&rest[..len], crc).expect("a message of version 4"));
         bytes = &rest[len..];
     }
     assert!(bytes.is_empty());
@@ -72,11 +72,11 @@ fn frames<M: Message>(messages: &[M]) -> Vec<u8> {
 }
 
 #[test]
-fn the_conversation_of_version_3_is_read_and_written() {
-    let bytes = read("conversation-v3/to-appliance.bin");
+fn the_conversation_of_version_4_is_read_and_written() {
+    let bytes = read("conversation-v4/to-appliance.bin");
     assert_eq!(messages::<record::conversation::ToAppliance>(&bytes), samples::to_appliance());
     assert!(frames(&samples::to_appliance()) == bytes);
-    let bytes = read("conversation-v3/to-splitter.bin");
+    let bytes = read("conversation-v4/to-splitter.bin");
     assert_eq!(messages::<record::conversation::ToSplitter>(&bytes), samples::to_splitter());
     assert!(frames(&samples::to_splitter()) == bytes);
 }
@@ -87,8 +87,8 @@ fn every_frozen_file_is_there() {
     let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");
     let files = [
         ("chunk-v1/chunk.bin", chunk()),
-        ("conversation-v3/to-appliance.bin", frames(&samples::to_appliance())),
-        ("conversation-v3/to-splitter.bin", frames(&samples::to_splitter())),
+        ("conversation-v4/to-appliance.bin", frames(&samples::to_appliance())),
+        ("conversation-v4/to-splitter.bin", frames(&samples::to_splitter())),
     ];
     for (name, bytes) in files {
         let path = frozen(name);

@@ -98,6 +98,7 @@ fn side() -> SplitterGroup {
         resynced_bytes: 0,
         delaying: false,
         stalled: false,
+        full: false,
         degraded: false,
     }
 }

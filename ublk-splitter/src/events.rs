@@ -15,11 +15,14 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// How hosts feel the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is felt by itself")]
 pub struct Strain {
     /// `bounded-lag` delays them.
     pub delayed: bool,
     /// `sync-loss=stall` lets them wait.
     pub stalled: bool,
+    /// `journal-full=block` lets them wait.
+    pub full: bool,
     /// `sync-loss=degrade` answers them without the journal.
     pub degraded: bool,
 }
@@ -31,6 +34,8 @@ pub enum Felt {
     Delayed,
     /// Hosts wait.
     Stalled,
+    /// Hosts wait for room.
+    Full,
     /// Hosts are answered without the journal.
     Degraded,
 }
@@ -43,6 +48,10 @@ impl Felt {
             Self::Stalled => {
                 (EventKind::HostStalled, "hosts wait until the appliance is back and the history is whole".to_owned())
             }
+            Self::Full => (
+                EventKind::HostStalled,
+                "hosts wait: the journal is full, and journal-full=block says so; undisk journal trim, or undisk group set".to_owned(),
+            ),
             Self::Degraded => {
                 (EventKind::SyncDegraded, format!("hosts are answered without the journal, which is {behind} behind"))
             }
@@ -55,6 +64,7 @@ impl Felt {
 pub struct StrainWatch {
     delayed: Option<Now>,
     stalled: Option<Now>,
+    full: Option<Now>,
     degraded: Option<Now>,
 }
 
@@ -64,6 +74,7 @@ impl StrainWatch {
         let news = [
             (strain.delayed, &mut self.delayed, Felt::Delayed),
             (strain.stalled, &mut self.stalled, Felt::Stalled),
+            (strain.full, &mut self.full, Felt::Full),
             (strain.degraded, &mut self.degraded, Felt::Degraded),
         ];
         let due = |told: Option<Now>| told.is_none_or(|told| now.since(told) >= PAUSE);

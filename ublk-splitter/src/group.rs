@@ -279,7 +279,7 @@ impl Group {
     /// Tells when hosts begin to feel the journal.
     pub fn look_at_strain(&self) {
         let (delayed, degraded) = self.stream.strain();
-        let strain = Strain { delayed, stalled: self.stream.stalls(), degraded };
+        let strain = Strain { delayed, stalled: self.stream.stalls(), full: self.stream.waits(), degraded };
         for felt in lock(&self.strain).look(strain, self.stream.now()) {
             let lag = self.stream.lag();
             let (kind, text) = felt.told(&format!("{} writes and {}", lag.writes, Size(lag.bytes)));

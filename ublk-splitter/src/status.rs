@@ -105,6 +105,7 @@ fn group_status(group: &Group) -> SplitterGroup {
         resynced_bytes: group.resynced.load(Ordering::Relaxed),
         delaying,
         stalled: group.stream.stalls(),
+        full: group.stream.waits(),
         degraded,
     }
 }

@@ -153,6 +153,8 @@ struct State {
     resync_end: Option<(Session, StreamSeq)>,
     whole_since: Option<Session>,
     link: Link,
+    /// The journal is full, and hosts are to wait until it is not.
+    full: bool,
     /// Hosts are being delayed; a `sync` group answers them without the journal.
     delaying: bool,
     degraded: bool,
@@ -230,6 +232,7 @@ impl Stream {
             resync_end: None,
             whole_since: None,
             link: Link::Down,
+            full: false,
             delaying: false,
             degraded: false,
         };
@@ -283,7 +286,7 @@ impl Stream {
     /// record of such a read is laid after the read, so a number given out meanwhile would lose to older content.
     ///
     /// In `bounded-lag` it also waits while the journal is too far behind, as long as there is a link over which it can
-    /// catch up.
+    /// catch up; and, where the group's policy says so, while the journal is full and the outbox half full.
     pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
         loop {
             // Made under the lock: what ends the wait between here and the await is not missed.
@@ -291,7 +294,7 @@ impl Stream {
                 let mut state = lock(&self.state);
                 if state.hold.is_some() || state.order.is_being_read(entry.volume, extent) {
                     Arc::clone(&self.resumed).notified_owned()
-                } else if self.lags_too_much(&state) {
+                } else if self.lags_too_much(&state) || self.waits_for_room(&state) {
                     state.delaying = true;
                     Arc::clone(&self.moved).notified_owned()
                 } else {

@@ -10,6 +10,7 @@
 //! re-read for each failed write of the host, up to a limit beyond which recording ends.
 
 pub mod clean;
+mod heal;
 mod replica;
 mod restore;
 pub mod resync;
@@ -53,6 +54,8 @@ pub enum Job {
     Prepare { id: u64, ticket: u64, name: String, held: bool },
     /// The extents that a committed rollback owes are known: bring them in.
     Restore { id: u64, extents: Vec<VolumeExtent> },
+    /// Show the appliance what the backing holds there: its journal has lost it.
+    Show { volume: Incarnation, extent: Extent },
     /// End.
     Quit,
 }
@@ -157,6 +160,7 @@ pub async fn run(group: &Group, hands: &impl Hands) {
                 restore::prepare(group, hands, *id, bookmark).await
             }
             Job::Restore { id, extents } => restore::restore(group, hands, *id, extents).await,
+            Job::Show { volume, extent } => heal::show(group, hands, *volume, *extent).await,
             Job::Quit => return,
         };
         let pause = match done {

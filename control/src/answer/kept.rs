@@ -11,7 +11,7 @@ pub struct RetentionPolicy {
     pub keep: Vec<GridLevel>,
     /// The most bytes that the journal may take; `None`: as many as its file system has.
     pub journal_limit: Option<u64>,
-    /// `shrink` or `stop`.
+    /// `shrink`, `stop` or `block`.
     pub journal_full: String,
     /// How often all of the journal is read again to find what has rotted; `None`: never.
     pub scrub_seconds: Option<u64>,

@@ -13,6 +13,7 @@
 mod barriers;
 pub mod bookmarks;
 pub mod clock;
+mod healing;
 mod members;
 pub mod retention;
 pub mod rollbacks;
@@ -130,6 +131,7 @@ impl GroupHandle {
         group.events = events.clone();
         let every = keep.policy.scrub();
         group.keep(keep);
+        group.heal_from_now_on();
         let shared = Arc::clone(&group.shared);
         let no_thread = |e| ControlError::failed(format!("cannot start a thread for group {name}: {e}"));
         let scrub = Scrub::start(name, &journal, every, events).map_err(no_thread)?;
@@ -240,6 +242,7 @@ pub struct Group {
     bookmarks: Vec<bookmarks::Pending>,
     verifying: verify::Verifying,
     retaining: retention::Retaining,
+    healing: healing::Healing,
     rollback: Option<rollbacks::Running>,
     /// The newest id that a rollback of this process had.
     rollback_tried: u64,
@@ -265,6 +268,7 @@ impl Group {
             bookmarks: Vec::new(),
             verifying: verify::Verifying::default(),
             retaining: retention::Retaining::default(),
+            healing: healing::Healing::default(),
             rollback: None,
             rollback_tried: 0,
             clock,
@@ -322,6 +326,7 @@ impl Group {
             self.look_at_rollback();
             self.look_at_verifying();
             self.look_at_retention();
+            self.look_at_healing();
             self.gap.look(&self.name, &self.journal, &self.events);
         }
         ControlFlow::Continue(())

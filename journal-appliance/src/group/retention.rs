@@ -16,7 +16,7 @@ use control::events::{EventKind, News as Told};
 use control::size::Size;
 use control::time::span;
 use journal::retention::{
-    Closed, Decision, Forecast, News, Retention, Room, SEGMENTS_MIN, View, WhenFull, segment_bytes,
+    Closed, Decision, Forecast, Limits, News, Retention, Room, SEGMENTS_MIN, View, WhenFull, segment_bytes,
 };
 use journal::{At, HeldBack, Space, TimelineView};
 use record::position::{Label, Position};
@@ -87,6 +87,11 @@ impl Retaining {
     /// Why no chunk may be taken.
     pub(super) fn closed(&self) -> Option<&str> {
         self.closed.as_deref()
+    }
+
+    /// Whether hosts wait while a journal has no room.
+    pub(super) fn blocks(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|(retention, _)| retention.limits().full == WhenFull::Block)
     }
 
     /// Whether a journal without room gives points up rather than stop.
@@ -346,6 +351,7 @@ impl Group {
                     }
                     (WhenFull::Shrink, None) => format!("the window will shrink from {wanted}"),
                     (WhenFull::Stop, _) => "the journal will stop, as journal-full=stop says".to_owned(),
+                    (WhenFull::Block, _) => "hosts will then wait, as journal-full=block says".to_owned(),
                 };
                 tracing::warn!(group = self.name, when, then, "the window does not fit");
                 self.tell(EventKind::JournalFills, format!("{when}; {then}"));
@@ -366,7 +372,7 @@ impl Group {
             }
             News::Whole => self.tell(EventKind::WindowWhole, format!("there is room for the window of {wanted}")),
             News::Closed(why) => {
-                let why = why_closed(why, limits.bytes);
+                let why = why_closed(why, &limits);
                 self.retaining.closed = Some(why.clone());
                 self.set_trouble(Some(why));
             }
@@ -388,8 +394,8 @@ fn oldest(space: &Space, timeline: &TimelineView) -> At {
     timeline.window.map_or(space.horizon, |window| window.oldest)
 }
 
-fn why_closed(why: Closed, limit: Option<u64>) -> String {
-    let limit = Size(limit.unwrap_or(0));
+fn why_closed(why: Closed, limits: &Limits) -> String {
+    let limit = Size(limits.bytes.unwrap_or(0));
     let cause = match why {
         Closed::Limit { bytes } => format!("it has {}, and journal-limit is {limit}", Size(bytes)),
         Closed::Pinned { bytes } => format!(
@@ -398,7 +404,11 @@ fn why_closed(why: Closed, limit: Option<u64>) -> String {
             Size(bytes)
         ),
     };
-    format!("{cause}; hosts go on, and a gap begins when the outbox is full; undisk group set, or undisk journal trim")
+    let hosts = match limits.full {
+        WhenFull::Shrink | WhenFull::Stop => "hosts go on, and a gap begins when the outbox is full",
+        WhenFull::Block => "hosts wait when half of the outbox is full, as journal-full=block says",
+    };
+    format!("{cause}; {hosts}; undisk group set, or undisk journal trim")
 }
 
 #[cfg(test)]

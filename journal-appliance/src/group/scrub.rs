@@ -185,4 +185,6 @@ fn pass(group: &str, journal: &Journal, shared: &Shared, events: &Events, began:
 }
 
 #[cfg(test)]
+pub(super) mod made;
+#[cfg(test)]
 mod tests;

@@ -72,7 +72,8 @@ impl Group {
             ToAppliance::SyncEnd { volume } => Input::SyncEnd(link, volume),
             ToAppliance::Lost { session, reason } => Input::Lost(link, session, reason),
             // What a connection says that does not speak for its splitter any more.
-            ToAppliance::BookmarkRefused { .. }
+            ToAppliance::HealData { .. }
+            | ToAppliance::BookmarkRefused { .. }
             | ToAppliance::RollbackReady { .. }
             | ToAppliance::RollbackRefused { .. }
             | ToAppliance::RestoreRead { .. }
@@ -95,6 +96,9 @@ impl Group {
             ToAppliance::RestoreDone { id, extents } => return self.restore_done(id, &extents),
             ToAppliance::VerifyRead { session, volume, extent, at } => {
                 return self.verify_read(link, Question { session, volume, extent, at });
+            }
+            ToAppliance::HealData { volume, extent, content, trouble } => {
+                return self.heal_data(volume, extent, content.0, &trouble);
             }
             ToAppliance::Quiesced { barrier, label } => {
                 return self.barrier_step(barrier::Input::Quiesced(splitter, barrier, label));
@@ -287,7 +291,7 @@ impl Group {
             return Input::NotAppended(Setback::Broken("the outbox is not mapped any more".to_owned()));
         };
         if closed {
-            return Input::NotAppended(Setback::Full);
+            return Input::NotAppended(Setback::Full { holds: self.retaining.blocks() });
         }
         let outcome = match outbox.chunks(chunks.iter().map(|c| c.place)) {
             Ok(slices) => {
@@ -305,7 +309,7 @@ impl Group {
             Err(AppendError::Gap { expected, .. }) => Input::NotAppended(Setback::Expected(expected)),
             Err(AppendError::Journal(error @ JournalError::NoSpace { .. })) => {
                 self.journal_failed(&error);
-                Input::NotAppended(Setback::Full)
+                Input::NotAppended(Setback::Full { holds: self.retaining.blocks() })
             }
             Err(AppendError::Journal(error)) => {
                 self.journal_failed(&error);

@@ -408,6 +408,7 @@ impl Reader<'_> {
             | ToAppliance::VerifyRead { .. }
             | ToAppliance::Quiesced { .. }
             | ToAppliance::BarrierRefused { .. }
+            | ToAppliance::HealData { .. }
             | ToAppliance::Alive {} => Err(Fault::Refuse("the first frame of a connection must be OPEN".to_owned())),
         }
     }

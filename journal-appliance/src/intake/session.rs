@@ -58,7 +58,10 @@ pub struct Marks {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Setback {
     /// The disk is full: nothing was written, the same can be tried again.
-    Full,
+    Full {
+        /// Whether hosts are to wait for that.
+        holds: bool,
+    },
     /// The journal expects another one.
     Expected(StreamSeq),
     /// They cannot be taken, now or later.
@@ -176,6 +179,8 @@ struct Speaker {
     /// What the next chunk must start with; ahead of `marks.durable` by what waits.
     expected: StreamSeq,
     marks: Marks,
+    /// Whether hosts wait because the journal is full.
+    holds: bool,
     /// The number that was last asked for; further chunks behind the same hole are not answered again.
     asked: Option<StreamSeq>,
     waiting: VecDeque<ChunkAt>,
@@ -326,6 +331,7 @@ impl Intake {
             session: None,
             expected: StreamSeq::FIRST,
             marks: Marks { durable: StreamSeq::FIRST, committed: StreamSeq::FIRST },
+            holds: false,
             asked: None,
             waiting: VecDeque::new(),
             syncs: BTreeMap::new(),
@@ -403,6 +409,7 @@ impl Intake {
         speaker.waiting.retain(|chunk| chunk.next > marks.durable);
         speaker.marks = marks;
         let mut actions = vec![speaker.ack(session)];
+        actions.extend(speaker.hold(false));
         if speaker.waiting.is_empty() {
             actions.extend(speaker.finishing.drain(..).map(|volume| Action::Base(volume, BaseStep::Finish)));
         } else if !speaker.finishing.is_empty() || speaker.ending.is_some() {
@@ -417,9 +424,9 @@ impl Intake {
         let Some(speaker) = &mut self.speaker else { return Vec::new() };
         let Some(session) = speaker.session else { return Vec::new() };
         match setback {
-            Setback::Full => {
+            Setback::Full { holds } => {
                 self.retry_at = Some(now + RETRY_MS);
-                Vec::new()
+                speaker.hold(holds).into_iter().collect()
             }
             Setback::Expected(_) if speaker.ending.is_some() => {
                 speaker.waiting.clear();
@@ -561,6 +568,13 @@ impl Intake {
 }
 
 impl Speaker {
+    /// Hosts are to wait for room, or not any more; nothing is said twice.
+    fn hold(&mut self, holds: bool) -> Option<Action> {
+        let news = self.holds != holds;
+        self.holds = holds;
+        news.then_some(Action::Send(ToSplitter::Full { holds }))
+    }
+
     fn ack(&self, session: Session) -> Action {
         let Marks { durable, committed } = self.marks;
         // Nothing is held back between taking in and making durable, so both are one number.

@@ -49,6 +49,7 @@ fn every_setting_is_read_with_its_units() {
     assert_eq!(set(changed, &["distribution=lazy"]).unwrap().distribution, Distribution::Lazy);
     assert_eq!(set(changed, &["keep=none"]).unwrap().keep, Grid::NONE);
     assert_eq!(set(changed, &["window=90"]).unwrap().window_seconds, 90);
+    assert_eq!(set(changed, &["journal-full=block"]).unwrap().journal_full, JournalFull::Block);
     assert_eq!(set(changed, &["journal-full=shrink"]).unwrap().journal_full, JournalFull::Shrink);
 }
 
@@ -60,7 +61,7 @@ fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
     assert!(refused(&["window=forever"]).starts_with("window: "));
     assert!(refused(&["journal-limit=1MiB"]).contains("from 4.0 MiB"));
     assert!(refused(&["journal-limit=lots"]).starts_with("journal-limit: "));
-    assert!(refused(&["journal-full=block"]).contains("journal-full is shrink or stop"));
+    assert!(refused(&["journal-full=wait"]).contains("journal-full is shrink, stop or block"));
     assert!(refused(&["scrub=59s"]).contains("from 1m to 3650d, or none"));
     assert!(refused(&["distribution=keen"]).contains("distribution is lazy or eager"));
     assert!(refused(&["undo-limit=1MiB"]).contains("from 16.0 MiB"));

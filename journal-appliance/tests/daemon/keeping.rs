@@ -65,7 +65,7 @@ fn what_is_kept_is_set_as_a_whole_shown_and_kept_over_a_restart() {
     let mut at = Joined::new();
     assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()));
     let wanted = ["window=7d", "keep=hour:30d", "journal-limit=1GiB", "journal-full=stop", "scrub=none"];
-    for (settings, dry_run) in [(&wanted[..], true), (&["window=1h", "journal-full=block"][..], false)] {
+    for (settings, dry_run) in [(&wanted[..], true), (&["window=1h", "journal-full=pray"][..], false)] {
         assert_eq!(at.world.set(settings, dry_run).is_ok(), dry_run);
         assert_eq!(at.world.keeps(), (172_800, vec![], None, "shrink".to_owned()), "nothing was changed");
     }

@@ -328,7 +328,7 @@ fn strangers_are_told_why_they_are_not_served() {
         relied: None,
     });
     let ToSplitter::Refused { retry: false, reason } = link.expect() else { panic!("refused") };
-    assert!(reason.contains("version 77") && reason.contains("version 3"), "{reason}");
+    assert!(reason.contains("version 77") && reason.contains("version 4"), "{reason}");
     let mut link = world.link();
     link.say(&ToAppliance::Alive {});
     assert!(matches!(link.expect(), ToSplitter::Refused { retry: false, .. }));

@@ -388,11 +388,11 @@ impl Following {
                 for (run, kind) in kinds {
                     match (piece.kind, kind) {
                         (PieceKind::Joined, Some(kind)) => batch.act(volume, run, Action::Restore(kind)),
-                        (PieceKind::Joined | PieceKind::Refused, _) => {}
                         (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, None) => {
                             self.capture(volume, run, base.as_ref(), batch)?;
                         }
-                        (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, Some(_)) => {}
+                        (PieceKind::Joined | PieceKind::Refused, _)
+                        | (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, Some(_)) => {}
                     }
                 }
                 match piece.kind {

@@ -171,6 +171,13 @@ pub fn to_appliance() -> Vec<ToAppliance> {
         T::VerifyRead { session: SESSION, volume: FIRST, extent: extent(64, 16), at: StreamSeq::new(121) },
         T::Quiesced { barrier: 6, label: Label::from_nanos(1_795_341_600_000_000_020) },
         T::BarrierRefused { barrier: 6, reason: "a resynchronisation is running".into() },
+        T::HealData { volume: FIRST, extent: extent(64, 1), content: Bytes(data(512, 4)), trouble: String::new() },
+        T::HealData {
+            volume: FIRST,
+            extent: extent(64, 16),
+            content: Bytes(vec![]),
+            trouble: "it cannot be read".into(),
+        },
     ]
 }
 
@@ -244,5 +251,7 @@ pub fn to_splitter() -> Vec<ToSplitter> {
             label: Label::from_nanos(1_795_341_600_000_000_020),
         },
         T::Release { barrier: 6 },
+        T::Full { holds: true },
+        T::HealRead { volume: FIRST, extent: extent(64, 16) },
     ]
 }

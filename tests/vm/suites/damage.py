@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import cli  # noqa: E402
 from machine import Aligned, lasting_disk, opened, read_direct, reads_eio  # noqa: E402
 from sectors import SECTOR, sector_bytes  # noqa: E402
-from undisk_suite import Failure, Suite, need, run, same  # noqa: E402
+from undisk_suite import Failure, Suite, need, poll, run, same  # noqa: E402
 
 BLOCK = 8
 BLOCKS = 512
@@ -207,6 +207,9 @@ def body(suite):
 
     second = volume.one_of(suite.rng, 3, overwritten_later=False)
     with suite.case("bit-flipped-while-down-is-named-and-confined", fatal=True):
+        # The volume holds something newer there, so nobody has it any more.
+        volume.write([second], 6)
+        cli.wait_whole("v")
         cli.down()
         path2, offset2 = flip_block(volume, second, 3)
         found = offline_findings(volume.journal)
@@ -219,6 +222,15 @@ def body(suite):
         for mark, at in volume.at.items():
             expected = {block for block, version in ((first, 2), (second, 3)) if at.get(block) == version}
             same(f"lost at {mark}", volume.lost(mark), expected)
+
+    with suite.case("what-the-volume-still-holds-is-put-back-and-told", fatal=True):
+        third = next(block for block in range(BLOCKS) if volume.now.get(block) == 4)
+        flip_block(volume, third, 4)
+        # Whoever reads it finds it out, or it is whole again already.
+        volume.lost("four")
+        poll("it is put back", lambda: third not in volume.lost("four"), timeout=120)
+        need(any(event["kind"] == "healed" for event in cli.ask("events", "-n", "1000")["events"]), "nobody was told")
+        same("lost at four", volume.lost("four"), {second} if volume.at["four"].get(second) == 3 else set())
 
     place, at = place_of(headless, headless.one_of(suite.rng, 2, overwritten_later=False), 2)
     start = descriptors_before(place, at)

@@ -46,6 +46,12 @@ pub fn of_splitter(status: &SplitterStatus, appliance_answers: bool) -> Vec<Stri
                 group.name, group.name
             ));
         }
+        if group.full {
+            found.push(format!(
+                "group {}: its hosts wait for room in the journal, as journal-full=block says (undisk journal trim {}, or undisk group set {} journal-full=shrink)",
+                group.name, group.name, group.name
+            ));
+        }
         if group.degraded {
             found.push(format!(
                 "group {}: its hosts are answered before the journal has what they write, as sync-loss=degrade says",

@@ -301,6 +301,11 @@ impl<'a> Talk<'a> {
             ToSplitter::PlaceBarrier { barrier, ticket, sessions, name, label } => {
                 self.place_barrier(&BarrierNote { id: barrier, ticket, sessions, name }, label)?;
             }
+            ToSplitter::Full { holds } => {
+                self.group.stream.set_full(holds);
+                tracing::info!(group = self.group.name, holds, "the journal said whether it is full");
+            }
+            ToSplitter::HealRead { volume, extent } => self.group.jobs.push(Job::Show { volume, extent }),
             ToSplitter::Release { barrier } => self.group.stream.release_barrier(barrier),
             ToSplitter::RollbackAbort { id } => {
                 tracing::info!(group = self.group.name, id, "the rollback was called off");

@@ -25,6 +25,19 @@ impl Stream {
         }
     }
 
+    /// Whether hosts have to wait because the journal is full. Half of the outbox is left: for what hosts do not wait with, and
+    /// for the time until the journal has said so.
+    pub(super) fn waits_for_room(&self, state: &State) -> bool {
+        let lays = matches!(state.mode, Mode::Active | Mode::Resyncing);
+        state.full && lays && state.link == Link::Up && self.outbox.is_crowded()
+    }
+
+    /// The journal is full and hosts are to wait, or not any more.
+    pub fn set_full(&self, full: bool) {
+        lock(&self.state).full = full;
+        self.moved.notify_waiters();
+    }
+
     fn lag_of(&self, state: &State) -> Lag {
         let durable = StreamSeq::new(self.durable.load(Ordering::Acquire));
         state.meter.lag(durable, self.outbox.laid(), (self.clock)())
@@ -75,6 +88,8 @@ impl Stream {
     /// There is a link with a grant, or there is none any more.
     pub fn set_linked(&self, linked: bool) {
         let mut state = lock(&self.state);
+        // Said anew on the next link, if it is so then.
+        state.full = false;
         state.link = match (linked, state.link) {
             (true, Link::Up | Link::Down | Link::Lost) => Link::Up,
             (false, Link::Lost) => Link::Lost,
@@ -112,5 +127,11 @@ impl Stream {
     pub fn strain(&self) -> (bool, bool) {
         let state = lock(&self.state);
         (state.delaying && self.lags_too_much(&state), state.degraded)
+    }
+
+    /// Whether hosts wait because the journal is full.
+    pub fn waits(&self) -> bool {
+        let state = lock(&self.state);
+        state.delaying && self.waits_for_room(&state)
     }
 }

@@ -63,6 +63,20 @@ fn a_journal_beyond_its_limit_takes_nothing_more_and_that_is_told_once() {
 }
 
 #[test]
+fn a_full_journal_that_blocks_says_that_hosts_wait() {
+    let folder = tempfile::tempdir().expect("folder");
+    let full =
+        Policy { journal_limit: Some(4096), journal_full: crate::policy::JournalFull::Block, ..Policy::default() };
+    let mut group = group(folder.path(), full);
+    look(&mut group);
+    assert!(group.retaining.closed().is_some_and(|why| why.contains("hosts wait")));
+    assert!(group.retaining.blocks());
+    group.keep(Keep { policy: Policy { journal_limit: None, ..full }, folder: folder.path().to_owned() });
+    look(&mut group);
+    assert_eq!(group.retaining.closed(), None);
+}
+
+#[test]
 fn what_open_images_show_is_a_pin_while_they_are_open() {
     let folder = tempfile::tempdir().expect("folder");
     let group = group(folder.path(), Policy::default());

@@ -166,7 +166,7 @@ fn an_older_splitter_is_refused_and_the_newer_one_goes_on() {
 fn a_full_disk_keeps_the_chunks_and_tries_again_each_second() {
     let mut intake = granted();
     intake.step(0, Input::Chunk(A, S, chunk(1, 2)));
-    assert_eq!(intake.step(5, Input::NotAppended(Setback::Full)), []);
+    assert_eq!(intake.step(5, Input::NotAppended(Setback::Full { holds: false })), []);
     assert_eq!(intake.append_now(), None, "not at once");
     intake.step(6, Input::Chunk(A, S, chunk(2, 3)));
     assert_eq!(intake.due(), Some(1005));
@@ -174,6 +174,23 @@ fn a_full_disk_keeps_the_chunks_and_tries_again_each_second() {
     assert_eq!(intake.step(1005, Input::Tick), [both]);
     assert_eq!(intake.step(1006, Input::Appended(marks(3, 2))), [ack(3, 2)]);
     assert!(intake.linked());
+}
+
+#[test]
+fn hosts_are_held_by_a_full_journal_until_it_takes_something_and_that_is_said_once() {
+    let mut intake = granted();
+    let full = |holds| Action::Send(ToSplitter::Full { holds });
+    intake.step(0, Input::Chunk(A, S, chunk(1, 2)));
+    assert_eq!(intake.step(5, Input::NotAppended(Setback::Full { holds: true })), [full(true)]);
+    intake.step(1005, Input::Tick);
+    assert_eq!(intake.step(1006, Input::NotAppended(Setback::Full { holds: true })), []);
+    // Another policy.
+    intake.step(2006, Input::Tick);
+    assert_eq!(intake.step(2007, Input::NotAppended(Setback::Full { holds: false })), [full(false)]);
+    intake.step(3007, Input::Tick);
+    assert_eq!(intake.step(3008, Input::NotAppended(Setback::Full { holds: true })), [full(true)]);
+    intake.step(4008, Input::Tick);
+    assert_eq!(intake.step(4009, Input::Appended(marks(2, 2))), [ack(2, 2), full(false)]);
 }
 
 #[test]
@@ -255,7 +272,7 @@ fn a_session_ends_as_well_when_what_was_sent_before_cannot_be_appended() {
     let mut intake = granted();
     intake.step(0, Input::Chunk(A, S, chunk(1, 2)));
     intake.step(1, Input::Lost(A, S, "outbox full".to_owned()));
-    assert_eq!(intake.step(1, Input::NotAppended(Setback::Full)), [], "later");
+    assert_eq!(intake.step(1, Input::NotAppended(Setback::Full { holds: false })), [], "later");
     assert_eq!(intake.step(1001, Input::Tick), [Action::Append(S, vec![chunk(1, 2)])]);
     let lost = Action::Lose(S, "outbox full".to_owned());
     assert_eq!(intake.step(1002, Input::NotAppended(Setback::Expected(seq(7)))), [lost]);

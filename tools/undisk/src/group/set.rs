@@ -22,7 +22,7 @@ pub struct Set {
     /// The group's name
     name: String,
     /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
-    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop, scrub=SPAN|none,
+    /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop|block, scrub=SPAN|none,
     /// distribution=lazy|eager, undo-limit=SIZE|none, undo-full=slow|shrink
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -128,6 +128,7 @@ pub fn retention(retention: &RetentionPolicy) -> String {
     let full = match retention.journal_full.as_str() {
         "shrink" => "less when there is no room",
         "stop" => "the journal stops when there is no room",
+        "block" => "hosts wait when there is no room",
         other => other,
     };
     let older: Vec<_> =

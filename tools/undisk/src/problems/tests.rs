@@ -42,6 +42,7 @@ fn splitter(state: VolumeState, linked: bool) -> SplitterStatus {
         resynced_bytes: 0,
         delaying: false,
         stalled: false,
+        full: false,
         degraded: false,
     };
     SplitterStatus {

@@ -2,6 +2,10 @@
 
 use super::super::tests::{SESSION, stream, take};
 use super::*;
+use crate::stream::Entry;
+use record::geometry::Extent;
+use record::ids::Incarnation;
+use record::op::Op;
 use record::position::{Label, Session};
 use std::future::Future;
 use std::pin::pin;
@@ -153,4 +157,38 @@ fn bounded_lag_delays_hosts_only_while_the_journal_can_catch_up() {
     stream.set_linked(false);
     let mut sixth = pin!(more(5));
     assert!(is_ready(&mut sixth), "without a link nothing is to be waited for");
+}
+
+#[test]
+fn a_full_journal_holds_hosts_when_the_outbox_is_half_full_and_only_while_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, _) = written(&dir, Policy::default());
+    let entry = Entry { volume: Incarnation::new(1), ..Entry::of_group(Op::Write) };
+    let extent = |n: u64| Extent::new(n * 2048, 2048).unwrap();
+    let payload = vec![7; 1 << 20];
+    let write = |n: u64| {
+        let mut taking = Box::pin(stream.take(entry, extent(n), &payload));
+        match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(taken) => {
+                stream.finish(taken);
+                true
+            }
+            Poll::Pending => false,
+        }
+    };
+    stream.set_full(true);
+    let written = (0..16).take_while(|n| write(*n)).count() as u64;
+    let (used, bytes) = stream.outbox_usage();
+    assert!(written > 1 && written < 16 && used > bytes / 2 && used < bytes, "{used} of {bytes} after {written}");
+    assert!(stream.waits() && stream.mode().0 == Mode::Active, "held, and no gap");
+    // Not without a link: an appliance that is gone holds nobody. What is said is said anew on the next one.
+    stream.set_linked(false);
+    assert!(!stream.waits());
+    stream.set_linked(true);
+    assert!(!stream.waits());
+    stream.set_full(true);
+    assert!(stream.waits() && !write(20));
+    // Room.
+    stream.set_full(false);
+    assert!(!stream.waits() && write(21));
 }
