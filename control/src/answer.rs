@@ -220,6 +220,8 @@ pub struct PolicyStatus {
     pub lag_seconds: u64,
     /// Bytes of the outbox from the next start on.
     pub outbox_bytes: u64,
+    /// Zeros that hosts write are recorded as punches.
+    pub reclaim_zeros: bool,
 }
 
 /// Whether a group's writes are being recorded.

@@ -33,6 +33,7 @@ pub const KEYS: &[Key] = &[
     key(Daemon::Splitter, "lag-bytes", "a size, as in 32MiB"),
     key(Daemon::Splitter, "lag-seconds", "seconds, or a span as in 5m"),
     key(Daemon::Splitter, "outbox", "a size, as in 64MiB"),
+    key(Daemon::Splitter, "reclaim-zeros", "off or on"),
     key(Daemon::Appliance, "window", "a span, as in 48h"),
     key(
         Daemon::Appliance,

@@ -92,6 +92,7 @@ fn side() -> SplitterGroup {
             sync_loss: None,
             lag_bytes: 32 * MIB,
             lag_seconds: 30,
+            reclaim_zeros: false,
             outbox_bytes: 64 * MIB,
         },
         dirty_bytes: 0,

@@ -60,11 +60,19 @@ pub struct Policy {
     pub lag_bytes: u64,
     /// In `bounded-lag`: age of the oldest record that is not durable yet, at most, in seconds.
     pub lag_seconds: u64,
+    /// Zeros that hosts write are recorded as punches, so that replicas give the space back.
+    pub reclaim_zeros: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { mode: SplitMode::Async, sync_loss: None, lag_bytes: LAG_BYTES, lag_seconds: LAG_SECONDS }
+        Self {
+            mode: SplitMode::Async,
+            sync_loss: None,
+            lag_bytes: LAG_BYTES,
+            lag_seconds: LAG_SECONDS,
+            reclaim_zeros: false,
+        }
     }
 }
 
@@ -104,13 +112,14 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mode={}", self.mode)?;
         match self.mode {
-            SplitMode::Async => Ok(()),
+            SplitMode::Async => {}
             SplitMode::BoundedLag => {
                 let span = Nanos(self.lag_seconds.saturating_mul(1_000_000_000));
-                write!(f, " lag-bytes={} lag-seconds={span}", Size(self.lag_bytes))
+                write!(f, " lag-bytes={} lag-seconds={span}", Size(self.lag_bytes))?;
             }
-            SplitMode::Sync => write!(f, " sync-loss={}", self.loss()),
+            SplitMode::Sync => write!(f, " sync-loss={}", self.loss())?,
         }
+        if self.reclaim_zeros { f.write_str(" reclaim-zeros=on") } else { Ok(()) }
     }
 }
 
@@ -153,6 +162,7 @@ impl Settings {
             }
             "lag-bytes" => self.policy.lag_bytes = bytes(key, value, LAG_BYTES_MIN, outbox_bytes_max() / 2)?,
             "lag-seconds" => self.policy.lag_seconds = seconds(key, value, LAG_SECONDS_MAX, "1d")?,
+            "reclaim-zeros" => self.policy.reclaim_zeros = one_of(key, value, &[("off", false), ("on", true)])?,
             "outbox" => {
                 let asked = bytes(key, value, outbox_bytes_min(), outbox_bytes_max())?;
                 // An outbox is made of whole slots.

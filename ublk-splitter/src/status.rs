@@ -118,6 +118,7 @@ pub(crate) fn policy_status(settings: &Settings) -> PolicyStatus {
         sync_loss: policy.sync_loss.map(|loss| loss.to_string()),
         lag_bytes: policy.lag_bytes,
         lag_seconds: policy.lag_seconds,
+        reclaim_zeros: policy.reclaim_zeros,
         outbox_bytes: settings.outbox_bytes,
     }
 }

@@ -181,6 +181,12 @@ impl State {
     }
 }
 
+/// Whether there is nothing but zeros.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (head, words) = bytes.split_at(bytes.len() % 8);
+    head.iter().all(|byte| *byte == 0) && words.chunks_exact(8).all(|word| word == [0; 8])
+}
+
 /// The stream of one group.
 #[derive(Debug)]
 pub struct Stream {
@@ -287,7 +293,11 @@ impl Stream {
     ///
     /// In `bounded-lag` it also waits while the journal is too far behind, as long as there is a link over which it can
     /// catch up; and, where the group's policy says so, while the journal is full and the outbox half full.
+    ///
+    /// A write of nothing but zeros is recorded as zeros, without a payload; as a punch where the policy says `reclaim-zeros`.
     pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
+        // Looked at before anybody waits for the lock; most data differs from zeros at once.
+        let zeros = entry.op == Op::Write && is_zero(payload);
         loop {
             // Made under the lock: what ends the wait between here and the await is not missed.
             let woken = {
@@ -299,14 +309,27 @@ impl Stream {
                     Arc::clone(&self.moved).notified_owned()
                 } else {
                     state.delaying = false;
-                    return self.take_held(state, entry, extent, payload);
+                    let record = match (zeros, state.policy.reclaim_zeros) {
+                        (true, true) => Entry { op: Op::Punch, ..entry },
+                        (true, false) => Entry { op: Op::Zero, ..entry },
+                        (false, _) => entry,
+                    };
+                    return self.take_held(state, entry, record, extent, if zeros { &[] } else { payload });
                 }
             };
             woken.await;
         }
     }
 
-    fn take_held(&self, mut state: MutexGuard<'_, State>, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
+    /// `entry` is what the host asked for, `record` what is recorded of it.
+    fn take_held(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        entry: Entry,
+        record: Entry,
+        extent: Extent,
+        payload: &[u8],
+    ) -> Taken {
         let what = InFlight { op: entry.op, volume: entry.volume, extent };
         // Brought again by the kernel: a new request in every respect, and the old one is no more (PROTOCOL R9).
         while let Some(at) = state.inherited.iter().position(|(_, left)| left.is_covered_by(&what)) {
@@ -321,7 +344,7 @@ impl Stream {
         let (ticket, held) = state.order.take(entry.volume, extent);
         let turn = state.turn(ticket, held);
         let session = state.session;
-        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..entry }, payload);
+        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload);
         Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, seq }
     }
 

@@ -22,10 +22,11 @@ mod tests;
 /// Milliseconds of a clock that never goes back.
 pub type Millis = u64;
 
-/// Chunks in one append.
-pub const BATCH_CHUNKS: usize = 4;
-/// Bytes in one append, as long as it has more than one chunk.
-pub const BATCH_BYTES: u64 = 4 << 20;
+/// Chunks in one append. Four are on their way at once; with no more than four the disk would have nothing to do while the first of
+/// them is checked and the last indexed.
+pub const BATCH_CHUNKS: usize = 16;
+/// Bytes in one append, as long as it has more than one chunk: a quarter of a usual outbox.
+pub const BATCH_BYTES: u64 = 16 << 20;
 /// How long nothing may come before the committed mark is written for its own sake.
 const IDLE_MS: Millis = 50;
 /// How long until a journal that did not take something is tried again.

@@ -202,44 +202,52 @@ impl Journal {
     /// Begins a move if there is one to be made. Inner `Err`: what keeps it.
     fn begin_following(&self, eager: bool) -> Result<Result<Option<Following>, Held>, JournalError> {
         let core = &self.reader.core;
-        let mut tail = lock(&self.tail);
-        let replica = tail.replica();
-        if !eager && replica == Replica::Lower {
+        // Nobody else moves them: the caller holds `moving`.
+        let replica = {
+            let tail = lock(&self.tail);
+            let replica = tail.replica();
+            if !eager && replica == Replica::Lower {
+                return Ok(Ok(None));
+            }
+            tail.writable()?;
+            replica
+        };
+        let (goal, ancestor) = {
+            let images: Vec<Position> = lock(&core.images).keys().copied().collect();
+            let state = read(&core.state);
+            let (ancestor, _) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
+            (if eager { goal(&state, replica) } else { None }, ancestor)
+        };
+        if eager && goal.is_none() {
             return Ok(Ok(None));
         }
-        tail.writable()?;
-        let images: Vec<Position> = lock(&core.images).keys().copied().collect();
-        let state = read(&core.state);
-        let (ancestor, _) = distribution::common_ancestor(&state.timeline, &state.members, images.into_iter());
-        let goal = match (eager, goal(&state, replica)) {
-            (false, _) => None,
-            (true, Some(goal)) => Some(goal),
-            (true, None) => return Ok(Ok(None)),
+        let members: Vec<Member> = {
+            let wanted = |member: &&Member| {
+                let joined = member.joined.is_some_and(|joined| goal.is_none_or(|goal| joined <= goal));
+                joined && member.left.is_none_or(|left| left > ancestor)
+            };
+            read(&core.state).members.all().filter(wanted).cloned().collect()
         };
-        let wanted = |member: &&Member| {
-            let joined = member.joined.is_some_and(|joined| goal.is_none_or(|goal| joined <= goal));
-            joined && member.left.is_none_or(|left| left > ancestor)
-        };
-        let members: Vec<Member> = state.members.all().filter(wanted).cloned().collect();
         if let Some(missing) = members.iter().find(|member| core.base(member.incarnation).is_none()) {
             return Ok(Err(Held::new(format!("{}: it is not attached", missing.name))));
         }
-        let from = from(&state, replica, goal);
-        let todo = match (goal, from) {
-            (Some(goal), Some(from)) if follows(&state, from, ancestor) => known(&state, &members, from, goal),
-            (Some(_) | None, Some(_) | None) => wide(&members),
+        let image = goal.map(|goal| Image::along(core, goal, goal, members.clone()));
+        let needed_by_all = Image::in_passing(core, ancestor, members.clone());
+        let (from, known) = {
+            let state = read(&core.state);
+            let from = from(&state, replica, goal);
+            let known = from.zip(goal).filter(|(from, _)| follows(&state, *from, ancestor));
+            (from, known.map(|(from, goal)| known_later(&state, &members, from, goal)))
         };
-        drop(state);
+        // Appending goes on while it is read what differs.
+        let todo = known.map_or_else(|| wide(&members), |known| known.into_iter().flat_map(|later| later()).collect());
         let from = from.unwrap_or(Position::ORIGIN);
         let between = Replica::Between { from, to: goal.unwrap_or(Position::ORIGIN) };
         if replica != between {
-            tail.set_replica(between)?;
+            lock(&self.tail).set_replica(between)?;
         }
-        drop(tail);
-        let passing = |at| Image::along(core, at, at, members.clone());
-        let needed_by_all = Image::in_passing(core, ancestor, members.clone());
         let folded = self.folded.load(Ordering::Relaxed);
-        Ok(Ok(Some(Following { goal: goal.map(passing), needed_by_all, members, todo: todo.into(), folded })))
+        Ok(Ok(Some(Following { goal: image, needed_by_all, members, todo, folded })))
     }
 
     /// Everything was done: replicas are synced, and then it is said where they are.
@@ -299,25 +307,29 @@ fn follows(state: &State, from: Position, ancestor: Position) -> bool {
     path(from).newest_common(&path(ancestor)).unwrap_or(Position::ORIGIN) >= state.retained().distributed
 }
 
-/// What differs between two positions.
-fn known(state: &State, members: &[Member], from: Position, goal: Position) -> Vec<Todo> {
-    let mut todo = Vec::new();
-    for member in members {
-        let Some(whole) = Extent::whole(member.size) else { continue };
+/// What differs between two positions, of each volume, to be read without a lock.
+fn known_later(
+    state: &State,
+    members: &[Member],
+    from: Position,
+    goal: Position,
+) -> Vec<impl FnOnce() -> Vec<Todo> + use<>> {
+    let later = |member: &Member| {
+        let (volume, whole) = (member.incarnation, Extent::whole(member.size)?);
         let path = state.path(member, goal);
         // A replica of a volume that has joined since holds what it joined with.
         let differing = match member.joined {
             Some(joined) if joined <= from => path.difference(&state.path(member, from)),
             Some(_) | None => path,
         };
-        let touched = state.touched(member.incarnation, &differing);
-        let touched = touched.into_iter().filter_map(|extent| extent.intersection(whole));
-        todo.extend(touched.map(|extent| Todo::Known(member.incarnation, extent)));
-    }
-    todo
+        let touched = state.touched_later(volume, &differing);
+        let todo = move |extent: Extent| Some(Todo::Known(volume, extent.intersection(whole)?));
+        Some(move || touched().into_iter().filter_map(todo).collect())
+    };
+    members.iter().filter_map(later).collect()
 }
 
-fn wide(members: &[Member]) -> Vec<Todo> {
+fn wide(members: &[Member]) -> VecDeque<Todo> {
     let volume = |member: &Member| Some((member.incarnation, Extent::whole(member.size)?));
     let volumes = members.iter().filter_map(volume);
     volumes.flat_map(|(volume, whole)| whole.pieces(LOOK_SECTORS).map(move |part| Todo::Wide(volume, part))).collect()

@@ -36,6 +36,8 @@ pub use crate::distribution::HeldBack;
 
 /// Most bytes that are read and written at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Most of a volume that is looked at at once: a discard of a terabyte is not asked about in megabytes.
+const LOOK_SECTORS: u64 = (64 << 20) / SECTOR_BYTES;
 /// Most bytes that go to the UNDO stream at once.
 const CHANGE_BYTES_MAX: u64 = 4 << 20;
 /// Most segments that one move goes past: less is done again after a crash.
@@ -228,16 +230,19 @@ impl Journal {
         while left > 0
             && let Some((volume, extent)) = going.todo.pop_front()
         {
-            let now = extent.pieces(PIECE_BYTES / SECTOR_BYTES).next().unwrap_or(extent);
+            let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
+            let now = going.no_more_than(volume, now, left);
             if let Some(rest) = Extent::between(now.end(), extent.end()) {
                 going.todo.push_front((volume, rest));
             }
-            if let Err(error) = going.bring(volume, now, replica) {
-                let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
-                failed = Some(format!("{}: {error}", name.unwrap_or_default()));
-                break;
+            match going.bring(volume, now, replica) {
+                Ok(bytes) => left = left.saturating_sub(bytes.max(SECTOR_BYTES)),
+                Err(error) => {
+                    let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
+                    failed = Some(format!("{}: {error}", name.unwrap_or_default()));
+                    break;
+                }
             }
-            left = left.saturating_sub(now.bytes());
         }
         self.folded.fetch_add(1, Ordering::Relaxed);
         let failed = failed.or_else(|| going.commit().err().map(|error| error.to_string()));
@@ -385,8 +390,25 @@ impl Journal {
 }
 
 impl Move {
-    /// Brings a run of sectors over.
-    fn bring(&mut self, volume: Incarnation, extent: Extent, replica: Replica) -> io::Result<()> {
+    /// As much of an extent as has about so many bytes of data.
+    fn no_more_than(&self, volume: Incarnation, extent: Extent, bytes: u64) -> Extent {
+        // Whoever cannot be asked is asked again, and says so.
+        let Ok(pieces) = self.image.pieces(volume, extent) else { return extent };
+        let mut left = bytes.max(PIECE_BYTES);
+        let end = pieces.iter().find_map(|piece| {
+            let data = if piece.kind == PieceKind::Data { piece.extent.bytes() } else { 0 };
+            if data <= left {
+                left -= data;
+                return None;
+            }
+            Some(piece.extent.start().index() + (left / SECTOR_BYTES).max(1))
+        });
+        end.and_then(|end| Extent::between(extent.start().index(), end)).unwrap_or(extent)
+    }
+
+    /// Brings a run of sectors over; answers with the bytes of data in it.
+    fn bring(&mut self, volume: Incarnation, extent: Extent, replica: Replica) -> io::Result<u64> {
+        let mut bytes = 0;
         let core = self.image.core().clone();
         let base = core.base(volume).ok_or_else(|| io::Error::other("it is not attached"))?;
         let pieces = self.image.pieces(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
@@ -406,7 +428,12 @@ impl Move {
                     (Way::Replica, PieceKind::Hole) => base.zero(part)?,
                     (Way::Undo, PieceKind::Zero) => self.changes.push((volume, part, Change::Zero)),
                     (Way::Undo, PieceKind::Hole) => self.changes.push((volume, part, Change::Hole)),
-                    (_, _) => self.copy_needed(base.as_ref(), volume, part, way)?,
+                    (_, _) => {
+                        for some in part.pieces(PIECE_BYTES / SECTOR_BYTES) {
+                            self.copy_needed(base.as_ref(), volume, some, way)?;
+                        }
+                        bytes += part.bytes();
+                    }
                 }
                 self.done.push((volume, part));
                 if way == Way::Replica {
@@ -417,7 +444,7 @@ impl Move {
                 self.commit()?;
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Where a piece goes: to the replica, unless that is further already.

@@ -19,11 +19,25 @@ fn refused(assignments: &[&str]) -> String {
 }
 
 #[test]
+fn zeros_are_reclaimed_where_it_is_said() {
+    let defaults = Settings { policy: Policy::default(), outbox_bytes: 64 << 20 };
+    let on = defaults.with(&["reclaim-zeros=on".to_owned()]).unwrap();
+    assert!(on.policy.reclaim_zeros && on.policy.to_string().ends_with(" reclaim-zeros=on"));
+    assert_eq!(on.with(&["reclaim-zeros=off".to_owned()]).unwrap(), defaults);
+    assert!(defaults.with(&["reclaim-zeros=maybe".to_owned()]).is_err());
+}
+
+#[test]
 fn every_setting_is_read_with_its_units() {
     let all = ["mode=bounded-lag", "sync-loss=stall", "lag-bytes=8MiB", "lag-seconds=2m", "outbox=128M"];
     let changed = set(usual(), &all).unwrap();
-    let policy =
-        Policy { mode: SplitMode::BoundedLag, sync_loss: Some(SyncLoss::Stall), lag_bytes: 8 << 20, lag_seconds: 120 };
+    let policy = Policy {
+        mode: SplitMode::BoundedLag,
+        sync_loss: Some(SyncLoss::Stall),
+        lag_bytes: 8 << 20,
+        lag_seconds: 120,
+        ..Policy::default()
+    };
     assert_eq!(changed, Settings { policy, outbox_bytes: 128 << 20 });
     for (text, seconds) in [("90", 90), ("90s", 90), ("1h", 3600), ("1d", 86_400)] {
         assert_eq!(set(usual(), &[&format!("lag-seconds={text}")]).unwrap().policy.lag_seconds, seconds);
@@ -83,7 +97,10 @@ fn it_is_told_as_it_is_set() {
 fn the_stored_form_is_kept_and_what_is_missing_is_as_usual() {
     let policy = Policy { mode: SplitMode::Sync, sync_loss: Some(SyncLoss::Degrade), ..Policy::default() };
     let stored = serde_json::to_string(&policy).unwrap();
-    assert_eq!(stored, r#"{"mode":"sync","sync_loss":"degrade","lag_bytes":33554432,"lag_seconds":30}"#);
+    assert_eq!(
+        stored,
+        r#"{"mode":"sync","sync_loss":"degrade","lag_bytes":33554432,"lag_seconds":30,"reclaim_zeros":false}"#
+    );
     assert_eq!(serde_json::from_str::<Policy>(&stored).unwrap(), policy);
     assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
 }

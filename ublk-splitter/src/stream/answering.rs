@@ -29,7 +29,7 @@ impl Stream {
     /// for the time until the journal has said so.
     pub(super) fn waits_for_room(&self, state: &State) -> bool {
         let lays = matches!(state.mode, Mode::Active | Mode::Resyncing);
-        state.full && lays && state.link == Link::Up && self.outbox.is_crowded()
+        state.full && lays && state.link != Link::Lost && self.outbox.is_crowded()
     }
 
     /// The journal is full and hosts are to wait, or not any more.
@@ -88,8 +88,8 @@ impl Stream {
     /// There is a link with a grant, or there is none any more.
     pub fn set_linked(&self, linked: bool) {
         let mut state = lock(&self.state);
-        // Said anew on the next link, if it is so then.
-        state.full = false;
+        // Said anew on a new link, if it is so still.
+        state.full &= !linked;
         state.link = match (linked, state.link) {
             (true, Link::Up | Link::Down | Link::Lost) => Link::Up,
             (false, Link::Lost) => Link::Lost,
@@ -103,7 +103,7 @@ impl Stream {
     pub fn set_lost(&self) {
         let mut state = lock(&self.state);
         let news = state.link != Link::Lost;
-        state.link = Link::Lost;
+        (state.link, state.full) = (Link::Lost, false);
         drop(state);
         if news {
             self.moved.notify_waiters();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::outbox::Owner;
 use crate::ring_io::block_on;
+use record::chunk::Body;
 use record::ids::{BootId, GroupId, JournalId};
 
 pub(super) const V: Incarnation = Incarnation::new(1);
@@ -180,4 +181,33 @@ fn a_write_without_a_record_just_before_a_session_begins_keeps_it_from_being_act
     assert!(stream.mode().1.contains("before the appliance had answered"), "{}", stream.mode().1);
     stream.begin(Session::new(2), Mode::Resyncing, Label::default());
     assert_eq!(stream.mode().0, Mode::Resyncing, "a resynchronisation reads everything again");
+}
+
+#[test]
+fn zeros_are_recorded_without_their_bytes_and_as_a_punch_where_that_is_wanted() {
+    for (reclaim_zeros, wanted) in [(false, Op::Zero), (true, Op::Punch)] {
+        let dir = tempfile::tempdir().unwrap();
+        let stream = stream(&dir, 4);
+        stream.begin(SESSION, Mode::Active, Label::default());
+        stream.set_policy(Policy { reclaim_zeros, ..Policy::default() });
+        let mut bytes = vec![0; 1 << 20];
+        let write = |n: u64, bytes: &[u8]| {
+            let extent = Extent::from_bytes(n << 20, bytes.len() as u64).unwrap();
+            stream.finish(block_on(stream.take(entry(Op::Write), extent, bytes)));
+        };
+        // Far more than the outbox has room for.
+        (0..100).for_each(|n| write(n, &bytes));
+        assert_eq!(stream.mode().0, Mode::Active);
+        bytes[(1 << 20) - 1] = 1;
+        write(100, &bytes);
+        write(101, &[0, 0, 0, 0, 0, 0, 0, 9].repeat(64));
+        let chunk = stream.chunk_from(StreamSeq::FIRST, true).unwrap();
+        let (header, payload) = stream.outbox.bytes_of(&chunk);
+        let body = Body::decode(&header, JournalId::from_bytes([3; 16])).unwrap();
+        let ops: Vec<_> = body.records.iter().map(|record| record.descriptor.op).collect();
+        assert_eq!((ops.len(), &ops[..100]), (101, &[wanted; 100][..]));
+        assert_eq!((ops[100], payload.len()), (Op::Write, 1 << 20), "one byte is not zero");
+        let extent = body.records[7].descriptor.extent.unwrap();
+        assert_eq!((extent.start().byte_offset(), extent.bytes()), (7 << 20, 1 << 20));
+    }
 }

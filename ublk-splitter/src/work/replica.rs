@@ -3,11 +3,12 @@
 //! Owns what is read, in which order, and how far ahead of the appliance. What hosts write meanwhile has records, and
 //! records win over the replica in every image. Deliberately lays no record itself.
 
-use super::resync::{is_zero, wait_for_redelivery};
+use super::resync::wait_for_redelivery;
 use super::{Hands, Stopped, volume_of, wait};
 use crate::backing::{AlignedBuffer, PIECE_BYTES};
 use crate::group::Group;
 use crate::outbox::Mode;
+use crate::stream::is_zero;
 use crate::volume::Volume;
 use record::conversation::ToAppliance;
 use record::fault::{Bug, bug};

@@ -9,6 +9,7 @@ use crate::bell::Rings;
 use crate::group::Group;
 use crate::outbox::Mode;
 use crate::regions::REGION_SECTORS;
+use crate::stream::is_zero;
 use crate::stream::{Entry, Hold};
 use crate::volume::Volume;
 use control::events::{EventKind, News};
@@ -29,12 +30,6 @@ const REDELIVERY: Duration = Duration::from_secs(30);
 
 /// What was read could not be recorded: whatever ended the session reads it again.
 const NOT_LAID: &str = "records were lost meanwhile, or another session began";
-
-/// Whether there is nothing but zeros.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    let (head, words, tail) = (&bytes[..bytes.len() % 8], bytes[bytes.len() % 8..].chunks_exact(8), [0u8; 0]);
-    head.iter().all(|b| *b == 0) && tail.is_empty() && words.into_iter().all(|w| w == [0u8; 8])
-}
 
 /// Reads every dirty region and records what is there, between RESYNC_BEGIN (laid already) and RESYNC_END.
 pub(super) async fn resynchronise(group: &Group, hands: &impl Hands) -> Result<(), Stopped> {

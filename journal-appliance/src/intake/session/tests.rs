@@ -77,23 +77,23 @@ fn an_open_that_comes_behind_that_of_a_newer_connection_ends_nothing() {
 #[test]
 fn chunks_in_order_are_appended_together_and_acknowledged_once_durable() {
     let mut intake = granted();
-    for (first, next) in [(1, 3), (3, 4), (4, 9), (9, 10), (10, 11)] {
-        assert_eq!(intake.step(1, Input::Chunk(A, S, chunk(first, next))), []);
+    let chunks: Vec<_> = (0..17).map(|n| chunk(1 + 2 * n, 3 + 2 * n)).collect();
+    for chunk in &chunks {
+        assert_eq!(intake.step(1, Input::Chunk(A, S, *chunk)), []);
     }
     assert!(intake.batch_is_full());
-    let four = vec![chunk(1, 3), chunk(3, 4), chunk(4, 9), chunk(9, 10)];
-    assert_eq!(intake.append_now(), Some(Action::Append(S, four)));
-    assert_eq!(intake.step(2, Input::Appended(marks(10, 4))), [ack(10, 4)]);
-    assert_eq!(intake.append_now(), Some(Action::Append(S, vec![chunk(10, 11)])));
-    assert_eq!(intake.step(3, Input::Appended(marks(11, 10))), [ack(11, 10)]);
+    assert_eq!(intake.append_now(), Some(Action::Append(S, chunks[..BATCH_CHUNKS].to_vec())));
+    assert_eq!(intake.step(2, Input::Appended(marks(33, 4))), [ack(33, 4)]);
+    assert_eq!(intake.append_now(), Some(Action::Append(S, vec![chunk(33, 35)])));
+    assert_eq!(intake.step(3, Input::Appended(marks(35, 33))), [ack(35, 33)]);
     assert_eq!(intake.append_now(), None);
 }
 
 #[test]
-fn a_batch_stays_below_four_mebibytes_unless_one_chunk_is_larger() {
+fn a_batch_stays_below_its_bytes_unless_one_chunk_is_larger() {
     let mut intake = granted();
     let large = |first, next| {
-        let place = Place { header_at: 0, header_len: 4096, payload_at: 4096, payload_len: 4 << 20 };
+        let place = Place { header_at: 0, header_len: 4096, payload_at: 4096, payload_len: 20 << 20 };
         ChunkAt { first: seq(first), next: seq(next), place }
     };
     intake.step(1, Input::Chunk(A, S, large(1, 2)));
@@ -228,15 +228,15 @@ fn synchronisation_is_acknowledged_in_bytes_and_begins_at_the_beginning() {
 fn a_volume_joins_only_behind_the_chunks_that_came_before() {
     let mut intake = granted();
     intake.step(0, Input::SyncBegin(A, V));
-    for n in 1..=5 {
+    for n in 1..=17 {
         intake.step(0, Input::Chunk(A, S, chunk(n, n + 1)));
     }
-    let four = Action::Append(S, (1..=4).map(|n| chunk(n, n + 1)).collect());
-    assert_eq!(intake.step(0, Input::SyncEnd(A, V)), [four]);
-    let rest = Action::Append(S, vec![chunk(5, 6)]);
-    assert_eq!(intake.step(0, Input::Appended(marks(5, 1))), [ack(5, 1), rest]);
-    let actions = intake.step(0, Input::Appended(marks(6, 5)));
-    assert_eq!(actions, [ack(6, 5), Action::Base(V, BaseStep::Finish)]);
+    let most = Action::Append(S, (1..=16).map(|n| chunk(n, n + 1)).collect());
+    assert_eq!(intake.step(0, Input::SyncEnd(A, V)), [most]);
+    let rest = Action::Append(S, vec![chunk(17, 18)]);
+    assert_eq!(intake.step(0, Input::Appended(marks(17, 1))), [ack(17, 1), rest]);
+    let actions = intake.step(0, Input::Appended(marks(18, 17)));
+    assert_eq!(actions, [ack(18, 17), Action::Base(V, BaseStep::Finish)]);
 }
 
 #[test]
@@ -254,16 +254,16 @@ fn synchronisation_outside_a_volume_or_of_a_stranger_ends_the_connection() {
 #[test]
 fn what_was_sent_before_records_were_lost_is_appended_before_the_session_ends() {
     let mut intake = granted();
-    let chunks: Vec<_> = (1..=6).map(|n| chunk(n, n + 1)).collect();
+    let chunks: Vec<_> = (1..=18).map(|n| chunk(n, n + 1)).collect();
     for chunk in &chunks {
         assert_eq!(intake.step(0, Input::Chunk(A, S, *chunk)), []);
     }
-    let first = Action::Append(S, chunks[..4].to_vec());
+    let first = Action::Append(S, chunks[..16].to_vec());
     assert_eq!(intake.step(1, Input::Lost(A, S, "outbox full".to_owned())), [first]);
-    let second = Action::Append(S, chunks[4..].to_vec());
-    assert_eq!(intake.step(2, Input::Appended(marks(5, 1))), [ack(5, 1), second]);
+    let second = Action::Append(S, chunks[16..].to_vec());
+    assert_eq!(intake.step(2, Input::Appended(marks(17, 1))), [ack(17, 1), second]);
     let lost = Action::Lose(S, "outbox full".to_owned());
-    assert_eq!(intake.step(3, Input::Appended(marks(7, 5))), [ack(7, 5), lost]);
+    assert_eq!(intake.step(3, Input::Appended(marks(19, 17))), [ack(19, 17), lost]);
     assert!(!intake.linked());
 }
 

@@ -21,7 +21,7 @@ use control::time::span;
 pub struct Set {
     /// The group's name
     name: String,
-    /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, window=SPAN,
+    /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, reclaim-zeros=on|off, window=SPAN,
     /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop|block, scrub=SPAN|none,
     /// distribution=lazy|eager, undo-limit=SIZE|none, undo-full=slow|shrink
     #[arg(required = true, value_name = "KEY=VALUE")]

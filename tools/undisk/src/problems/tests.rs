@@ -36,6 +36,7 @@ fn splitter(state: VolumeState, linked: bool) -> SplitterStatus {
             sync_loss: None,
             lag_bytes: 1 << 20,
             lag_seconds: 30,
+            reclaim_zeros: false,
             outbox_bytes: 1 << 20,
         },
         dirty_bytes: 0,

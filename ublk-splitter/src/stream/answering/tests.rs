@@ -181,13 +181,20 @@ fn a_full_journal_holds_hosts_when_the_outbox_is_half_full_and_only_while_it_say
     let (used, bytes) = stream.outbox_usage();
     assert!(written > 1 && written < 16 && used > bytes / 2 && used < bytes, "{used} of {bytes} after {written}");
     assert!(stream.waits() && stream.mode().0 == Mode::Active, "held, and no gap");
-    // Not without a link: an appliance that is gone holds nobody. What is said is said anew on the next one.
+    // One that is only started again holds them still; what is so is said anew on the next link.
     stream.set_linked(false);
-    assert!(!stream.waits());
+    assert!(stream.waits());
     stream.set_linked(true);
     assert!(!stream.waits());
     stream.set_full(true);
     assert!(stream.waits() && !write(20));
+    // An appliance that is gone holds nobody.
+    stream.set_linked(false);
+    stream.set_lost();
+    assert!(!stream.waits());
+    stream.set_linked(true);
+    stream.set_full(true);
+    assert!(stream.waits());
     // Room.
     stream.set_full(false);
     assert!(!stream.waits() && write(21));
