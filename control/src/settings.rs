@@ -46,6 +46,7 @@ pub const KEYS: &[Key] = &[
     key(Daemon::Appliance, "distribution", "lazy or eager"),
     key(Daemon::Appliance, "undo-limit", "a size, as in 50GiB, or none"),
     key(Daemon::Appliance, "undo-full", "slow or shrink"),
+    key(Daemon::Appliance, "punch-split", "a size, as in 4MiB"),
 ];
 
 /// All keys in one line, for a hint.

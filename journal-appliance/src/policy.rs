@@ -27,6 +27,10 @@ pub const SCRUB_SECONDS: u64 = 7 * 86_400;
 pub const SCRUB_SECONDS_MIN: u64 = 60;
 /// The least bytes that a journal may be told to make do with.
 pub const LIMIT_BYTES_MIN: u64 = 4 << 20;
+/// The pieces in which a discard is captured and applied unless told otherwise, the smallest, and the largest.
+pub const PUNCH_SPLIT: u64 = 4 << 20;
+pub const PUNCH_SPLIT_MIN: u64 = 64 << 10;
+pub const PUNCH_SPLIT_MAX: u64 = 64 << 20;
 /// The least bytes of what replicas were before that one may be told to make do with: several pieces.
 pub const UNDO_LIMIT_MIN: u64 = 16 << 20;
 /// Segments for which a limit must have room: the two newest, which stay, the next, and one that goes.
@@ -88,6 +92,8 @@ pub struct Policy {
     pub undo_limit: Option<u64>,
     /// What happens when that is more.
     pub undo_full: UndoFull,
+    /// A discard is captured and applied in pieces of so many bytes.
+    pub punch_split: u64,
 }
 
 impl Default for Policy {
@@ -101,6 +107,7 @@ impl Default for Policy {
             distribution: Distribution::default(),
             undo_limit: None,
             undo_full: UndoFull::default(),
+            punch_split: PUNCH_SPLIT,
         }
     }
 }
@@ -132,6 +139,9 @@ impl Policy {
                         one_of(key, value, &[("lazy", Distribution::Lazy), ("eager", Distribution::Eager)])?;
                 }
                 "undo-limit" => changed.undo_limit = undo_limit(key, value)?,
+                "punch-split" => {
+                    changed.punch_split = bytes(key, value, PUNCH_SPLIT_MIN, PUNCH_SPLIT_MAX)?.next_multiple_of(4096);
+                }
                 "undo-full" => {
                     changed.undo_full = one_of(key, value, &[("slow", UndoFull::Slow), ("shrink", UndoFull::Shrink)])?;
                 }
@@ -170,6 +180,7 @@ impl Policy {
             distribution: self.distribution.to_string(),
             undo_limit: self.undo_limit,
             undo_full: self.undo_full.to_string(),
+            punch_split: self.punch_split,
         }
     }
 }
@@ -203,7 +214,8 @@ impl fmt::Display for UndoFull {
 }
 
 impl fmt::Display for Policy {
-    /// `window=48h keep=none journal-limit=none journal-full=shrink scrub=7d distribution=lazy undo-limit=none undo-full=slow`
+    /// `window=48h keep=none journal-limit=none journal-full=shrink scrub=7d distribution=lazy undo-limit=none undo-full=slow
+    /// punch-split=4.0 MiB`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
         let (limit, undo) = (size(self.journal_limit), size(self.undo_limit));
@@ -214,7 +226,8 @@ impl fmt::Display for Policy {
             "window={window} keep={keep} journal-limit={limit} journal-full={} scrub={scrub}",
             self.journal_full
         )?;
-        write!(f, " distribution={} undo-limit={undo} undo-full={}", self.distribution, self.undo_full)
+        write!(f, " distribution={} undo-limit={undo} undo-full={}", self.distribution, self.undo_full)?;
+        write!(f, " punch-split={}", Size(self.punch_split))
     }
 }
 

@@ -16,7 +16,7 @@ mod scrubbing;
 mod thinning;
 
 pub use compacting::Compacted;
-pub use following::Followed;
+pub use following::{FollowBounds, Followed};
 pub use healing::Healed;
 pub use making::{Create, Opened};
 pub use retaining::{Distributed, HeldBack, Reclaimed, SegmentUse, Space};

@@ -68,7 +68,8 @@ pub use error::{AppendError, Asked, Cause, JournalError, PointError, ReadFailure
 pub use grid::GRID_MAX;
 pub use image::{Direct, Image, ImagePiece, PieceKind, Reading};
 pub use journal::{
-    Compacted, Create, Distributed, Followed, Healed, HeldBack, Journal, Opened, Reclaimed, Scrubbed, SegmentUse, Space,
+    Compacted, Create, Distributed, FollowBounds, Followed, Healed, HeldBack, Journal, Opened, Reclaimed, Scrubbed,
+    SegmentUse, Space,
 };
 pub use members::{JoinRequest, Member};
 pub use reader::Reader;

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Group, SPLITTER, Volume, at, lost};
-use journal::{HeldBack, JournalError, MarkKind};
+use journal::{FollowBounds, HeldBack, JournalError, MarkKind};
 use kit::{Reference, Rng, SimDisk};
 use record::conversation::Continuation;
 use record::member::RollbackNote;
@@ -55,7 +55,10 @@ fn retain(group: &mut Group, rng: &mut Rng) -> Result<(), InFlight> {
 fn follow(group: &Group, rng: &mut Rng) -> Result<(), InFlight> {
     let eager = !rng.one_in(4);
     for _ in 0..rng.below(10) {
-        let followed = group.journal.follow(1 + rng.below(1 << 19), eager, None).map_err(|_| InFlight::Nothing)?;
+        let followed = group
+            .journal
+            .follow(1 + rng.below(1 << 19), eager, FollowBounds::default())
+            .map_err(|_| InFlight::Nothing)?;
         if let Some(why) = followed.held_back_by {
             assert!(group.disk.is_stopped(), "a sound replica takes everything: {why}");
             return Err(InFlight::Nothing);

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Group, at, extent, join_request, restart};
-use journal::{BaseDevice, Cause, Followed, Reader};
+use journal::{BaseDevice, Cause, FollowBounds, Followed, Reader};
 use kit::MemBase;
 use kit::disk::On;
 use kit::reference::Cell;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Goes on until there is nothing more to do.
 fn follow(group: &Group, eager: bool) -> Followed {
     loop {
-        let followed = group.journal.follow(1 << 20, eager, None).expect("follow");
+        let followed = group.journal.follow(1 << 20, eager, FollowBounds::default()).expect("follow");
         if !followed.more {
             return followed;
         }
@@ -86,7 +86,7 @@ fn a_move_that_was_cut_off_on_a_line_that_was_left_is_made_good() {
         }
         assert!(group.send());
         for _ in 0..cut {
-            group.journal.follow(4096, true, None).expect("follow");
+            group.journal.follow(4096, true, FollowBounds::default()).expect("follow");
         }
         let mut group = restart(group, false);
         group.rollback(target);
@@ -132,6 +132,15 @@ fn captured() -> (Group, Position) {
     assert!(group.send());
     arrive(&group);
     (group, point)
+}
+
+#[test]
+fn what_is_held_only_because_of_discards_is_counted() {
+    let (group, _) = captured();
+    // Of what was discarded, in the first half, all was allocated.
+    assert_eq!(group.journal.undo_bytes_of_discards().expect("count"), 30 * 512);
+    follow(&group, false);
+    assert_eq!(group.journal.undo_bytes_of_discards().expect("count"), 0);
 }
 
 #[test]
@@ -211,7 +220,10 @@ fn a_replica_is_not_changed_where_its_capture_fails_and_goes_on_when_it_does_not
 fn what_is_held_of_the_past_has_a_limit_and_replicas_wait_at_it() {
     let mut group = Group::new(&[1500]);
     fill(&mut group, 0);
-    let followed = group.journal.follow(1 << 20, true, Some(64 << 10)).expect("follow");
+    let followed = group
+        .journal
+        .follow(1 << 20, true, FollowBounds { undo_limit: Some(64 << 10), punch_split: 512 })
+        .expect("follow");
     assert!(followed.undo_full && followed.held_back_by.is_some(), "{followed:?}");
     group.check_all(at(1));
     arrive(&group);

@@ -6,6 +6,7 @@
 mod common;
 
 use common::{Group, at, extent};
+use journal::FollowBounds;
 use kit::reference::data;
 use kit::{Rng, SimDisk};
 use record::position::Position;
@@ -96,7 +97,7 @@ fn what_is_not_the_very_content_is_not_taken() {
 #[test]
 fn a_replica_that_is_a_plain_disk_heals_what_is_newest() {
     let (group, content) = one(16);
-    while group.journal.follow(1 << 20, true, None).expect("follow").more {}
+    while group.journal.follow(1 << 20, true, FollowBounds::default()).expect("follow").more {}
     let (file, place) = places(&group.disk, &content[..512]).remove(0);
     group.disk.flip(&file, place, 1);
     assert_eq!(found(&group), 1);

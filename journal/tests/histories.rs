@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Group, at, restart};
-use journal::Image;
+use journal::{FollowBounds, Image};
 use kit::Rng;
 use record::point::Point;
 
@@ -48,8 +48,9 @@ impl Past {
         if rng.one_in(5) {
             self.eager = !self.eager;
         }
+        let bounds = FollowBounds { punch_split: 512 << rng.below(12), ..FollowBounds::default() };
         for _ in 0..rng.below(20) {
-            let followed = group.journal.follow(1 + rng.below(1 << 19), self.eager, None).expect("follow");
+            let followed = group.journal.follow(1 + rng.below(1 << 19), self.eager, bounds).expect("follow");
             assert_eq!(followed.held_back_by, None);
             if let Some(at) = followed.at {
                 self.arrived += 1;

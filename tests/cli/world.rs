@@ -176,6 +176,7 @@ fn fresh_group(name: &str) -> GroupStatus {
             distribution: "eager".into(),
             undo_limit: Some(50 * 1024 * MIB),
             undo_full: "slow".into(),
+            punch_split: 4 * MIB,
         },
         grid: None,
         forecast: None,

@@ -21,6 +21,8 @@ pub struct RetentionPolicy {
     pub undo_limit: Option<u64>,
     /// `slow` or `shrink`.
     pub undo_full: String,
+    /// Bytes of the pieces in which a discard is captured and applied.
+    pub punch_split: u64,
 }
 
 /// Where a group's replicas are.
@@ -32,6 +34,8 @@ pub struct ReplicaStatus {
     pub position_ns: u64,
     /// Bytes that are held of what they were before.
     pub undo_bytes: u64,
+    /// Of them, bytes that replicas have as holes: held only because of discards.
+    pub undo_discard_bytes: u64,
     /// What keeps them from the newest point.
     pub held_back_by: Option<String>,
 }

@@ -18,7 +18,7 @@ use control::time::span;
 use journal::retention::{
     Closed, Decision, Forecast, Limits, News, Retention, Room, SEGMENTS_MIN, View, WhenFull, segment_bytes,
 };
-use journal::{At, HeldBack, Space, TimelineView};
+use journal::{At, FollowBounds, HeldBack, Space, TimelineView};
 use record::position::{Label, Position};
 
 use super::Group;
@@ -57,6 +57,8 @@ pub struct Kept {
     pub held_back_by: Option<HeldBack>,
     /// What keeps them from the newest point.
     pub behind: Option<String>,
+    /// Bytes that are held only because of discards.
+    pub discarded: u64,
 }
 
 /// One group's retention.
@@ -79,8 +81,8 @@ pub(super) struct Retaining {
     behind: Option<String>,
     /// Whether it was told that points go early for them.
     shrunk_for_undo: bool,
-    /// How far replicas go, how many bytes may be held of what they were, and what happens when that is more.
-    distribution: (Distribution, Option<u64>, UndoFull),
+    /// How far replicas go, what that may take, and what happens when it is more.
+    distribution: (Distribution, FollowBounds, UndoFull),
 }
 
 impl Retaining {
@@ -111,7 +113,8 @@ impl Group {
     /// From now on so much is kept.
     pub fn keep(&mut self, keep: Keep) {
         self.retaining.thinning.set(keep.policy.keep, self.retaining.keeping.is_some());
-        self.retaining.distribution = (keep.policy.distribution, keep.policy.undo_limit, keep.policy.undo_full);
+        let bounds = FollowBounds { undo_limit: keep.policy.undo_limit, punch_split: keep.policy.punch_split };
+        self.retaining.distribution = (keep.policy.distribution, bounds, keep.policy.undo_full);
         match &mut self.retaining.keeping {
             Some((retention, _)) => retention.set_limits(keep.policy.limits()),
             none @ None => *none = Some((Retention::new(keep.policy.limits()), keep.folder)),
@@ -164,7 +167,8 @@ impl Group {
         let present = Present { grid: &grid, oldest: oldest(&space, &timeline), now, cutoff };
         self.carry_out(&decision, space.distributed, &present);
         let behind = self.retaining.behind.clone();
-        let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by(), behind };
+        let discarded = self.retaining.follower.as_ref().map_or(0, Follower::discarded);
+        let kept = Kept { forecast, leaving: decision.leaving, held_back_by: self.held_back_by(), behind, discarded };
         *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
@@ -219,8 +223,8 @@ impl Group {
             }
         }
         if let Some(follower) = &self.retaining.follower {
-            let (distribution, undo_limit, _) = self.retaining.distribution;
-            follower.set(distribution == Distribution::Eager, undo_limit);
+            let (distribution, bounds, _) = self.retaining.distribution;
+            follower.set(distribution == Distribution::Eager, bounds);
             follower.go_on(hurry);
         }
     }

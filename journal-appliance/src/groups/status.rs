@@ -180,6 +180,7 @@ impl Held {
             position: at.map(|at| at.position.get()),
             position_ns: at.map_or(0, |at| at.label.nanos()),
             undo_bytes: open.journal().undo_bytes(),
+            undo_discard_bytes: kept.discarded,
             held_back_by: kept.behind,
         };
         status

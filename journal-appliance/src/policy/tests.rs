@@ -29,6 +29,7 @@ fn every_setting_is_read_with_its_units() {
             "distribution=eager",
             "undo-limit=50GiB",
             "undo-full=shrink",
+            "punch-split=1MiB",
         ],
     )
     .unwrap();
@@ -41,6 +42,7 @@ fn every_setting_is_read_with_its_units() {
         distribution: Distribution::Eager,
         undo_limit: Some(50 << 30),
         undo_full: UndoFull::Shrink,
+        punch_split: MIB,
     };
     assert_eq!(changed, expected);
     assert_eq!(set(changed, &["journal-limit=none"]).unwrap().journal_limit, None);
@@ -56,7 +58,8 @@ fn every_setting_is_read_with_its_units() {
 #[test]
 fn what_makes_no_sense_is_refused_in_one_line_that_names_it() {
     assert!(refused(&[]).contains("nothing to set"));
-    assert!(refused(&["punch-split=1MiB"]).contains("there is no setting \"punch-split\""));
+    assert!(refused(&["punch-merge=1MiB"]).contains("there is no setting \"punch-merge\""));
+    assert!(refused(&["punch-split=1KiB"]).contains("from 64.0 KiB to 64.0 MiB"));
     assert!(refused(&["window=0s"]).contains("from 1s to 3650d"));
     assert!(refused(&["window=forever"]).starts_with("window: "));
     assert!(refused(&["journal-limit=1MiB"]).contains("from 4.0 MiB"));
@@ -84,12 +87,12 @@ fn it_is_told_as_it_is_set() {
     assert_eq!(
         Policy::default().to_string(),
         "window=48h keep=none journal-limit=none journal-full=shrink scrub=7d distribution=lazy undo-limit=none \
-         undo-full=slow"
+         undo-full=slow punch-split=4.0 MiB"
     );
     let stored = serde_json::to_string(&Policy::default()).unwrap();
     assert_eq!(
         stored,
-        r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink","scrub_seconds":604800,"distribution":"lazy","undo_limit":null,"undo_full":"slow"}"#
+        r#"{"window_seconds":172800,"keep":"none","journal_limit":null,"journal_full":"shrink","scrub_seconds":604800,"distribution":"lazy","undo_limit":null,"undo_full":"slow","punch_split":4194304}"#
     );
     assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
 }

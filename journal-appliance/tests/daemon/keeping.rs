@@ -76,7 +76,7 @@ fn what_is_kept_is_set_as_a_whole_shown_and_kept_over_a_restart() {
                 assert_eq!(
                     message,
                     "group g: window=7d keep=hour:30d journal-limit=1.0 GiB journal-full=stop scrub=none \
-                     distribution=lazy undo-limit=none undo-full=slow"
+                     distribution=lazy undo-limit=none undo-full=slow punch-split=4.0 MiB"
                 );
             }
             other => panic!("not set: {other:?}"),

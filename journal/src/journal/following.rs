@@ -47,6 +47,21 @@ pub struct Followed {
     pub undo_full: bool,
 }
 
+/// What a move of the replicas may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowBounds {
+    /// Bytes of what they held, at most; `None`: as many as there is room for.
+    pub undo_limit: Option<u64>,
+    /// A discard is captured and applied in pieces of so many bytes.
+    pub punch_split: u64,
+}
+
+impl Default for FollowBounds {
+    fn default() -> Self {
+        Self { undo_limit: None, punch_split: 4 << 20 }
+    }
+}
+
 /// What is to be looked at.
 #[derive(Debug)]
 enum Todo {
@@ -110,9 +125,9 @@ impl From<io::Error> for Held {
 
 impl Journal {
     /// Brings the replicas nearer to the newest point (`eager`), or back to where they hold only what no point needs from the
-    /// log, by at most about so many bytes. What they held is captured, in `undo_limit` bytes at most. Slow: reads and writes
-    /// data. From any thread; one at a time.
-    pub fn follow(&self, bytes: u64, eager: bool, undo_limit: Option<u64>) -> Result<Followed, JournalError> {
+    /// log, by at most about so many bytes. What they held is captured. Slow: reads and writes data. From any thread; one at a
+    /// time.
+    pub fn follow(&self, bytes: u64, eager: bool, bounds: FollowBounds) -> Result<Followed, JournalError> {
         let _moving = lock(&self.moving);
         let mut following = lock(&self.following);
         if following.as_ref().is_some_and(|going| going.goal.is_some() != eager) {
@@ -125,8 +140,8 @@ impl Journal {
             }
         }
         let Some(going) = following.as_mut() else { return Ok(self.followed(false, None)) };
-        let batched = going.batch(bytes).and_then(|batch| {
-            self.has_room(&batch, undo_limit)?;
+        let batched = going.batch(bytes, bounds.punch_split).and_then(|batch| {
+            self.has_room(&batch, bounds.undo_limit)?;
             going.carry_out(batch)
         });
         if let Err(held) = batched {
@@ -158,6 +173,26 @@ impl Journal {
     /// Bytes that the UNDO stream takes.
     pub fn undo_bytes(&self) -> u64 {
         self.reader.core.undo.bytes()
+    }
+
+    /// Bytes of data in it that replicas have as holes: held only because of discards. Slow: looks at all that is captured. 0 where
+    /// replicas do not tell of holes.
+    pub fn undo_bytes_of_discards(&self) -> std::io::Result<u64> {
+        let core = &self.reader.core;
+        let members: Vec<Member> = read(&core.state).members.all().cloned().collect();
+        let mut bytes = 0;
+        for volume in core.undo.volumes()? {
+            let member = members.iter().find(|member| member.incarnation == volume);
+            let (Some(whole), Some(base)) = (member.and_then(|m| Extent::whole(m.size)), core.base(volume)) else {
+                continue;
+            };
+            for part in whole.pieces(LOOK_SECTORS) {
+                let kinds = core.undo.steadily(volume, part, |kinds| Ok(kinds.clone()))?;
+                let data = kinds.into_iter().filter(|(_, kind)| *kind == Some(Captured::Data)).map(|(run, _)| run);
+                bytes += data.flat_map(|run| base.holes(run)).map(Extent::bytes).sum::<u64>();
+            }
+        }
+        Ok(bytes)
     }
 
     /// What was left of replicas that had gone on. Where the journal does not reach their position any more, nobody knows
@@ -337,7 +372,7 @@ fn wide(members: &[Member]) -> VecDeque<Todo> {
 
 impl Following {
     /// What is to be done next, of about so many bytes.
-    fn batch(&mut self, bytes: u64) -> Result<Batch, Held> {
+    fn batch(&mut self, bytes: u64, punch_split: u64) -> Result<Batch, Held> {
         let mut batch = Batch::default();
         while batch.bytes < bytes {
             match self.todo.pop_front() {
@@ -351,7 +386,7 @@ impl Following {
                 }
                 Some(Todo::Known(volume, extent)) => {
                     let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
-                    let reached = self.look(volume, now, bytes, &mut batch)?;
+                    let reached = self.look(volume, now, bytes, punch_split, &mut batch)?;
                     if let Some(rest) = Extent::between(reached, extent.end()) {
                         self.todo.push_front(Todo::Known(volume, rest));
                     }
@@ -375,7 +410,14 @@ impl Following {
     }
 
     /// Adds to the batch what is to be done to an extent; answers with the sector up to which that was.
-    fn look(&self, volume: Incarnation, extent: Extent, bytes: u64, batch: &mut Batch) -> Result<u64, Held> {
+    fn look(
+        &self,
+        volume: Incarnation,
+        extent: Extent,
+        bytes: u64,
+        punch_split: u64,
+        batch: &mut Batch,
+    ) -> Result<u64, Held> {
         let core = self.needed_by_all.core();
         let base = self.base(volume)?;
         let pieces = match &self.goal {
@@ -392,7 +434,8 @@ impl Following {
                     return Err(Held::new(format!("{name}: {} of it is not known at the newest point", piece.extent)));
                 }
             };
-            for part in parts.into_iter().flat_map(|part| part.pieces(PIECE_BYTES / SECTOR_BYTES)) {
+            let split = if piece.kind == PieceKind::Hole { punch_split } else { PIECE_BYTES };
+            for part in parts.into_iter().flat_map(|part| part.pieces((split / SECTOR_BYTES).max(1))) {
                 if batch.bytes >= bytes {
                     return Ok(part.start().index());
                 }

@@ -1,6 +1,7 @@
 //! The journal that `tests/formats/journal-v1` keeps: built step by step, the same bytes every time.
 
 use super::{Group, at, extent};
+use journal::FollowBounds;
 use kit::SimDisk;
 use record::checksum::crc32c;
 use record::op::Op;
@@ -111,7 +112,7 @@ pub fn eager() -> Vec<File> {
     group.zero(volume, extent(130, 9));
     group.write(volume, extent(200, 20));
     group.send();
-    while group.journal.follow(1 << 20, true, None).expect("follow").more {}
+    while group.journal.follow(1 << 20, true, FollowBounds::default()).expect("follow").more {}
     let mut files = whole(&group);
     files.retain(|(name, _)| !name.starts_with("journal/runs/") && !name.starts_with("journal/state/"));
     files

@@ -21,6 +21,7 @@ pub fn retention() -> RetentionPolicy {
         distribution: "lazy".into(),
         undo_limit: None,
         undo_full: "slow".into(),
+        punch_split: 4 * MIB,
     }
 }
 
@@ -29,6 +30,7 @@ pub fn replica() -> ReplicaStatus {
         position: Some(480),
         position_ns: 1_795_341_540_000_000_000,
         undo_bytes: 3 * MIB,
+        undo_discard_bytes: MIB,
         held_back_by: Some("data: No space left on device".into()),
     }
 }
@@ -88,7 +90,7 @@ fn set_retention(settings: &[String]) -> Result<Answer, ControlError> {
     }
     let keep = if retention.keep.is_empty() { "none" } else { "day:30d" };
     let message = format!(
-        "group web: window=7d keep={keep} journal-limit=none journal-full=stop scrub=7d distribution=lazy undo-limit=none undo-full=slow"
+        "group web: window=7d keep={keep} journal-limit=none journal-full=stop scrub=7d distribution=lazy undo-limit=none undo-full=slow punch-split=4.0 MiB"
     );
     Ok(Answer::RetentionSet { outcome: Outcome::Changed, message, retention })
 }

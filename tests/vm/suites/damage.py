@@ -209,7 +209,6 @@ def body(suite):
     with suite.case("bit-flipped-while-down-is-named-and-confined", fatal=True):
         # The volume holds something newer there, so nobody has it any more.
         volume.write([second], 6)
-        cli.wait_whole("v")
         cli.down()
         path2, offset2 = flip_block(volume, second, 3)
         found = offline_findings(volume.journal)

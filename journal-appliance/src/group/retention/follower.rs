@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use journal::{HeldBack, Journal};
+use journal::{FollowBounds, HeldBack, Journal};
 
 /// Bytes of one piece.
 const PIECE: u64 = 4 << 20;
+/// Counting rests so many times as long as it took.
+const COUNT_PAUSES: u32 = 50;
 /// The longest pause between pieces.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -23,7 +25,9 @@ struct Said {
     hurry: AtomicBool,
     /// Whether replicas go to the newest point, and how many bytes may be held of what they were.
     eager: AtomicBool,
-    undo_limit: Mutex<Option<u64>>,
+    bounds: Mutex<FollowBounds>,
+    /// Bytes held only because of discards, when that was counted, and how long it took.
+    discarded: Mutex<(u64, Option<(Instant, Duration)>)>,
     behind: Mutex<Option<Behind>>,
     held_back_by: Mutex<Option<HeldBack>>,
     failure: Mutex<Option<String>>,
@@ -59,9 +63,14 @@ impl Follower {
     }
 
     /// How far replicas are to go from now on.
-    pub(super) fn set(&self, eager: bool, undo_limit: Option<u64>) {
+    pub(super) fn set(&self, eager: bool, bounds: FollowBounds) {
         self.said.eager.store(eager, Ordering::Relaxed);
-        *self.said.undo_limit.lock().unwrap_or_else(PoisonError::into_inner) = undo_limit;
+        *self.said.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
+    /// Bytes that are held only because of discards, as they were counted last.
+    pub(super) fn discarded(&self) -> u64 {
+        self.said.discarded.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// What keeps replicas from the newest point.
@@ -135,10 +144,30 @@ fn follow(journal: &Journal, inbox: &Receiver<()>, said: &Said) {
 /// Brings replicas nearer to the newest point, or back. Answers with whether there is more to be done, and what is in the way.
 fn go_on(journal: &Journal, said: &Said) -> (bool, Option<Behind>) {
     let eager = said.eager.load(Ordering::Relaxed);
-    let limit = *said.undo_limit.lock().unwrap_or_else(PoisonError::into_inner);
-    match journal.follow(PIECE, eager, limit) {
+    let bounds = *said.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+    match journal.follow(PIECE, eager, bounds) {
         Ok(followed) if followed.undo_full => (false, followed.held_back_by.map(Behind::UndoFull)),
-        Ok(followed) => (followed.more, followed.held_back_by.map(Behind::Trouble)),
+        Ok(followed) => {
+            if !followed.more {
+                count_discarded(journal, said);
+            }
+            (followed.more, followed.held_back_by.map(Behind::Trouble))
+        }
         Err(error) => (false, Some(Behind::Trouble(error.to_string()))),
+    }
+}
+
+/// Counts what is held only because of discards; that takes a look at all that is held, so it has a small part of the time.
+fn count_discarded(journal: &Journal, said: &Said) {
+    // Not held while it is counted: the group's own thread asks for what was counted last.
+    let held = || said.discarded.lock().unwrap_or_else(PoisonError::into_inner);
+    if held().1.is_some_and(|(when, took)| when.elapsed() < took * COUNT_PAUSES) {
+        return;
+    }
+    let began = Instant::now();
+    match journal.undo_bytes_of_discards() {
+        Ok(bytes) => *held() = (bytes, Some((Instant::now(), began.elapsed()))),
+        // Whoever needs what cannot be looked at says so.
+        Err(error) => tracing::debug!(%error, "what is held because of discards cannot be counted"),
     }
 }

@@ -23,7 +23,7 @@ pub struct Set {
     name: String,
     /// mode=async|bounded-lag|sync, sync-loss=degrade|stall, lag-bytes=SIZE, lag-seconds=SPAN, outbox=SIZE, reclaim-zeros=on|off, window=SPAN,
     /// keep=minute:SPAN,hour:SPAN,day:SPAN|none, journal-limit=SIZE|none, journal-full=shrink|stop|block, scrub=SPAN|none,
-    /// distribution=lazy|eager, undo-limit=SIZE|none, undo-full=slow|shrink
+    /// distribution=lazy|eager, undo-limit=SIZE|none, undo-full=slow|shrink, punch-split=SIZE
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }

@@ -115,6 +115,12 @@ const COLUMNS: &[Column<JournalStatus>] = &[
         cell: |j| Cell::Bytes(j.replica.undo_bytes),
     },
     Column {
+        name: "discarded",
+        about: "of them, bytes held only because of discards",
+        usual: false,
+        cell: |j| Cell::Bytes(j.replica.undo_discard_bytes),
+    },
+    Column {
         name: "behind-by",
         about: "what keeps replicas from the newest point",
         usual: false,
