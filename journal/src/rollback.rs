@@ -59,6 +59,11 @@ pub enum RestoreContent {
     Hole,
 }
 
+/// How much of an extent is asked about at once, at least and at most, and how many pieces one answer has.
+const STEP_SECTORS_MIN: u64 = (1 << 20) / SECTOR_BYTES;
+const STEP_SECTORS_MAX: u64 = (64 << 20) / SECTOR_BYTES;
+const PIECES_MAX: usize = 8192;
+
 /// What going from the live line to `target` changes. `owed` is what an earlier rollback still owes.
 pub(crate) fn changed_set(core: &Core, target: Position, owed: &[(Incarnation, Extent)]) -> ChangedSet {
     let state = &*read(&core.state);
@@ -156,19 +161,68 @@ pub(crate) fn owed_at_most(state: &State) -> Vec<(Incarnation, Extent)> {
     by_volume(extents)
 }
 
-/// The live content of an extent, as a restore writes it.
-pub(crate) fn restore_pieces(
+/// The live content of a front part of an extent, as a restore writes it: as much as has so many bytes of data.
+pub(crate) fn restore_front(
     core: &Core,
     live: &Image,
     volume: Incarnation,
     extent: Extent,
+    bytes: u64,
 ) -> Result<Vec<RestorePiece>, ReadFailure> {
-    let mut out = Vec::new();
+    let mut out: Vec<RestorePiece> = Vec::new();
+    let (mut at, mut left, mut step) = (extent.start().index(), bytes, STEP_SECTORS_MIN);
+    while let Some(rest) = Extent::between(at, extent.end()) {
+        if left < SECTOR_BYTES || out.len() >= PIECES_MAX {
+            break;
+        }
+        let part = rest.pieces(step).next().unwrap_or(rest);
+        let pieces = restore_pieces(core, live, volume, part, left)?;
+        let before = left;
+        for piece in pieces {
+            at = piece.extent.end();
+            match (&piece.content, out.last_mut()) {
+                (RestoreContent::Data(data), _) => left = left.saturating_sub(data.len() as u64),
+                // Zeros and holes of any length are one piece.
+                (content, Some(last)) if last.content == *content => {
+                    if let Some(both) = Extent::between(last.extent.start().index(), at) {
+                        last.extent = both;
+                        continue;
+                    }
+                }
+                (RestoreContent::Zero | RestoreContent::Hole, _) => {}
+            }
+            out.push(piece);
+        }
+        // Where there are no data it is asked in larger and larger steps.
+        step = if left == before { (step * 2).min(STEP_SECTORS_MAX) } else { STEP_SECTORS_MIN };
+    }
+    Ok(out)
+}
+
+/// The same of all of an extent, or of as much of it as has so many bytes of data.
+fn restore_pieces(
+    core: &Core,
+    live: &Image,
+    volume: Incarnation,
+    extent: Extent,
+    bytes: u64,
+) -> Result<Vec<RestorePiece>, ReadFailure> {
+    let (mut out, mut left) = (Vec::new(), bytes);
     for ImagePiece { extent, kind, .. } in live.pieces(volume, extent)? {
+        if left < SECTOR_BYTES {
+            break;
+        }
         match kind {
             PieceKind::Zero => out.push(RestorePiece { extent, content: RestoreContent::Zero }),
             PieceKind::Hole => out.push(RestorePiece { extent, content: RestoreContent::Hole }),
-            PieceKind::Data => out.push(data(live, volume, extent)?),
+            PieceKind::Data => {
+                let front = extent.pieces(left / SECTOR_BYTES).next().unwrap_or(extent);
+                out.push(data(live, volume, front)?);
+                left -= front.bytes();
+                if front != extent {
+                    break;
+                }
+            }
             PieceKind::Joined => {
                 // What the volume joined with: where the replica has nothing allocated the volume had nothing.
                 let kinds = core.lower_kinds(volume, extent).map_err(|error| {
@@ -180,7 +234,12 @@ pub(crate) fn restore_pieces(
                         Captured::Hole => RestoreContent::Hole,
                         Captured::Zero => RestoreContent::Zero,
                         Captured::Data => {
-                            out.push(data(live, volume, extent)?);
+                            let front = extent.pieces((left / SECTOR_BYTES).max(1)).next().unwrap_or(extent);
+                            out.push(data(live, volume, front)?);
+                            left = left.saturating_sub(front.bytes());
+                            if left < SECTOR_BYTES || front != extent {
+                                return Ok(out);
+                            }
                             continue;
                         }
                     };

@@ -98,7 +98,7 @@ fn the_first_format_is_read_as_it_was_written() {
     assert!(report.clean && report.discarded_restore_maps.is_empty());
     attach(journal.reader(), directory.path());
     assert_eq!(owed.trim(), format!("owed {}", journal.pending_restore().map_or(0, |map| map.extents.len())));
-    assert!(journal.restore_pieces(Incarnation::new(1), extent(0, 40)).is_ok());
+    assert!(journal.restore_pieces(Incarnation::new(1), extent(0, 40), u64::MAX).is_ok());
     journal.close().expect("close");
     assert_eq!(found(journal.reader(), head), images);
 }

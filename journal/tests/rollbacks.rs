@@ -185,7 +185,7 @@ fn what_is_restored_keeps_its_kind() {
     group.send();
     group.rollback(target);
     group.check_restore();
-    let pieces = group.journal.restore_pieces(volume, extent(0, 64)).expect("pieces");
+    let pieces = group.journal.restore_pieces(volume, extent(0, 64), u64::MAX).expect("pieces");
     let kinds: Vec<(u64, &str)> = pieces
         .iter()
         .map(|piece| {
@@ -217,10 +217,74 @@ fn a_restore_that_needs_damaged_data_is_refused_not_guessed() {
     let at_byte = usize::try_from(4096 + used).expect("small") - 100;
     let disk: SimDisk = group.disk.clone();
     disk.flip("segments/00000001.seg", at_byte, 1);
-    let failure = group.journal.restore_pieces(volume, extent(0, 8)).expect_err("damaged");
+    let failure = group.journal.restore_pieces(volume, extent(0, 8), u64::MAX).expect_err("damaged");
     assert_eq!(failure.damaged, [extent(0, 8)]);
     assert!(failure.to_string().contains("does not match its checksum"), "{failure}");
     assert_eq!(group.journal.status().damage.len(), 1);
-    assert!(group.journal.restore_pieces(volume, extent(8, 8)).is_ok());
+    assert!(group.journal.restore_pieces(volume, extent(8, 8), u64::MAX).is_ok());
     let _: &Journal = &group.journal;
+}
+
+#[test]
+fn what_a_rollback_brings_back_is_of_the_kind_that_it_was_however_wide_and_long_ago() {
+    let sectors = 60_000;
+    let mut group = Group::new(&[sectors]);
+    let volume = group.volumes[0].number;
+    group.zero(volume, extent(10_000, 40_000));
+    group.write(volume, extent(20_000, 600));
+    // Some segments, so that the index has the zeros in a file.
+    for n in 0..16 {
+        group.write(volume, extent(n * 600, 600));
+        assert!(group.send());
+    }
+    let target = group.head();
+    group.punch(volume, extent(0, sectors));
+    assert!(group.send());
+    group.rollback(target);
+    group.check_restore();
+    group.check(target);
+}
+
+#[test]
+fn what_is_owed_is_given_a_front_part_at_a_time_and_nothing_is_left_out() {
+    let sectors = 60_000;
+    let mut group = Group::new(&[sectors]);
+    let volume = group.volumes[0].number;
+    for n in 0..20 {
+        group.write(volume, extent(n * 2_500, 40 + n * 20));
+        group.zero(volume, extent(n * 2_500 + 900, 300));
+    }
+    assert!(group.send());
+    let target = group.head();
+    group.punch(volume, extent(0, sectors));
+    assert!(group.send());
+    group.rollback(target);
+    for bytes in [512, 4096, 100_000, 1 << 20, u64::MAX] {
+        let (mut at, mut asked, mut all) = (0, 0, Vec::new());
+        while at < sectors {
+            let rest = extent(at, sectors - at);
+            let front = group.journal.restore_pieces(volume, rest, bytes).expect("pieces");
+            let data = |piece: &journal::RestorePiece| match &piece.content {
+                RestoreContent::Data(bytes) => bytes.len() as u64,
+                RestoreContent::Zero | RestoreContent::Hole => 0,
+            };
+            assert!(front.iter().map(data).sum::<u64>() <= bytes);
+            let end = front.last().expect("a piece").extent.end();
+            assert!(end > at);
+            (at, asked) = (end, asked + 1);
+            all.extend(front);
+        }
+        let mut next = 0;
+        let mut content = vec![0; usize::try_from(sectors * 512).expect("small")];
+        for piece in all {
+            assert_eq!(piece.extent.start().index(), next);
+            next = piece.extent.end();
+            if let RestoreContent::Data(bytes) = &piece.content {
+                let from = usize::try_from(piece.extent.start().byte_offset()).expect("small");
+                content[from..from + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        assert!(content == group.reference.bytes(volume, target));
+        assert!(bytes < u64::MAX || asked == 1, "{asked} questions");
+    }
 }

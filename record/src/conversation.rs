@@ -29,6 +29,8 @@ pub const FRAME_HEAD_BYTES: usize = 8;
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most bytes of content in one `SyncData` or `RestoreData`.
 pub const CONTENT_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes that are asked for at once of what a rollback owes: where there are no data they are quickly told.
+pub const RESTORE_BYTES_MAX: u64 = 4 << 30;
 /// Most extents in one `Restore` frame.
 pub const RESTORE_EXTENTS_MAX: usize = 16 * 1024;
 
@@ -152,7 +154,7 @@ wire_enum! {
             /// Why.
             reason: String,
         }
-        /// Asks for the live content of an extent that a rollback owes; at most `CONTENT_BYTES_MAX`.
+        /// Asks for the live content of an extent that a rollback owes; at most `RESTORE_BYTES_MAX`.
         RestoreRead = 10 {
             /// The volume.
             volume: Incarnation,
@@ -365,7 +367,8 @@ wire_enum! {
             /// Whether no more follow.
             last: bool,
         }
-        /// The answer to `RestoreRead`: pieces in order that cover the extent, or the reason why it cannot be read.
+        /// The answer to `RestoreRead`: pieces in order that cover the extent, which begins where it was asked and may end before:
+        /// there are at most `CONTENT_BYTES_MAX` of data in it. Or the reason why it cannot be read.
         RestoreData = 11 {
             /// The volume.
             volume: Incarnation,
@@ -460,9 +463,8 @@ impl ToAppliance {
             Self::SyncData { extent, content, volume: _ } => {
                 content.0.len() <= CONTENT_BYTES_MAX && extent.bytes() == content.0.len() as u64
             }
-            Self::RestoreRead { extent, volume: _ } | Self::VerifyRead { extent, session: _, volume: _, at: _ } => {
-                extent.bytes() <= CONTENT_BYTES_MAX as u64
-            }
+            Self::RestoreRead { extent, volume: _ } => extent.bytes() <= RESTORE_BYTES_MAX,
+            Self::VerifyRead { extent, session: _, volume: _, at: _ } => extent.bytes() <= CONTENT_BYTES_MAX as u64,
             Self::HealData { extent, content, trouble, volume: _ } => {
                 let bytes = content.0.len();
                 bytes <= CONTENT_BYTES_MAX

@@ -422,7 +422,7 @@ impl Group {
 
     /// Asks for the content of an extent that a rollback owes.
     pub fn ask_content(&self, link: u64, volume: Incarnation, extent: Extent) {
-        lock(&self.contents).retain(|(v, e, _)| (*v, *e) != (volume, extent));
+        lock(&self.contents).retain(|(v, e, _)| (*v, e.start()) != (volume, extent.start()));
         self.send(link, &ToAppliance::RestoreRead { volume, extent });
     }
 
@@ -432,10 +432,10 @@ impl Group {
         self.wake();
     }
 
-    /// The answer for an extent, once.
+    /// The answer for an extent, or a front part of it, once.
     pub fn take_content(&self, volume: Incarnation, extent: Extent) -> Option<Answered> {
         let mut contents = lock(&self.contents);
-        let at = contents.iter().position(|(v, e, _)| (*v, *e) == (volume, extent))?;
+        let at = contents.iter().position(|(v, e, _)| (*v, e.start()) == (volume, extent.start()))?;
         Some(contents.swap_remove(at).2)
     }
 

@@ -132,6 +132,8 @@ impl GroupHandle {
         let every = keep.policy.scrub();
         group.keep(keep);
         group.heal_from_now_on();
+        // Before the first chunk: a journal that is full already takes none.
+        group.look_at_retention();
         let shared = Arc::clone(&group.shared);
         let no_thread = |e| ControlError::failed(format!("cannot start a thread for group {name}: {e}"));
         let scrub = Scrub::start(name, &journal, every, events).map_err(no_thread)?;

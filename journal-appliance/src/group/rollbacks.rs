@@ -327,19 +327,17 @@ impl Group {
     pub(super) fn restore_read(&mut self, splitter: SplitterId, volume: Incarnation, extent: Extent) {
         let mut trouble = String::new();
         let mut pieces = Vec::new();
-        if extent.bytes() > CONTENT_BYTES_MAX as u64 {
-            trouble = format!("{} bytes at once, at most {CONTENT_BYTES_MAX}", extent.bytes());
-        } else {
-            match self.journal.restore_pieces(volume, extent) {
-                Ok(found) => {
-                    pieces = found.into_iter().map(|piece| self.count_piece(piece.extent, piece.content)).collect();
-                }
-                Err(error) => {
-                    tracing::error!(group = self.name, %volume, %extent, %error, "cannot read what a rollback restores");
-                    trouble = error.to_string();
-                }
+        match self.journal.restore_pieces(volume, extent, CONTENT_BYTES_MAX as u64) {
+            Ok(found) => {
+                pieces = found.into_iter().map(|piece| self.count_piece(piece.extent, piece.content)).collect();
+            }
+            Err(error) => {
+                tracing::error!(group = self.name, %volume, %extent, %error, "cannot read what a rollback restores");
+                trouble = error.to_string();
             }
         }
+        let end = pieces.last().map_or(extent.end(), |last: &Piece| last.extent.end());
+        let extent = Extent::between(extent.start().index(), end).unwrap_or(extent);
         self.send(splitter, &ToSplitter::RestoreData { volume, extent, pieces, trouble });
     }
 

@@ -364,6 +364,16 @@ fn known_later(
     members.iter().filter_map(later).collect()
 }
 
+/// The pieces in which an extent is punched: where a replica has data, of so many bytes. Where it says that it has holes it may
+/// have zeros with space of their own, so these are punched as well, but there is nothing to be captured in pieces.
+fn punched(extent: Extent, holes: &[Extent], split: u64) -> Vec<Extent> {
+    let data = crate::index::subtract(&[extent], holes);
+    let mut parts: Vec<Extent> = data.into_iter().flat_map(|data| data.pieces((split / SECTOR_BYTES).max(1))).collect();
+    parts.extend_from_slice(holes);
+    parts.sort_unstable_by_key(|part| part.start());
+    parts
+}
+
 fn wide(members: &[Member]) -> VecDeque<Todo> {
     let volume = |member: &Member| Some((member.incarnation, Extent::whole(member.size)?));
     let volumes = members.iter().filter_map(volume);
@@ -426,16 +436,16 @@ impl Following {
         };
         for piece in pieces {
             let parts: Vec<Extent> = match piece.kind {
-                PieceKind::Joined | PieceKind::Data | PieceKind::Zero => vec![piece.extent],
-                // What is a hole already stays one.
-                PieceKind::Hole => crate::index::subtract(&[piece.extent], &base.holes(piece.extent)),
+                PieceKind::Joined | PieceKind::Data | PieceKind::Zero => {
+                    piece.extent.pieces(PIECE_BYTES / SECTOR_BYTES).collect()
+                }
+                PieceKind::Hole => punched(piece.extent, &base.holes(piece.extent), punch_split),
                 PieceKind::Refused => {
                     let name = self.name(volume);
                     return Err(Held::new(format!("{name}: {} of it is not known at the newest point", piece.extent)));
                 }
             };
-            let split = if piece.kind == PieceKind::Hole { punch_split } else { PIECE_BYTES };
-            for part in parts.into_iter().flat_map(|part| part.pieces((split / SECTOR_BYTES).max(1))) {
+            for part in parts {
                 if batch.bytes >= bytes {
                     return Ok(part.start().index());
                 }
@@ -444,7 +454,7 @@ impl Following {
                     match (piece.kind, kind) {
                         (PieceKind::Joined, Some(kind)) => batch.act(volume, run, Action::Restore(kind)),
                         (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, None) => {
-                            self.capture(volume, run, base.as_ref(), batch)?;
+                            self.capture(volume, run, base.as_ref(), piece.kind, batch)?;
                         }
                         (PieceKind::Joined | PieceKind::Refused, _)
                         | (PieceKind::Data | PieceKind::Zero | PieceKind::Hole, Some(_)) => {}
@@ -461,8 +471,15 @@ impl Following {
         Ok(extent.end())
     }
 
-    /// What a replica holds, before it is changed.
-    fn capture(&self, volume: Incarnation, extent: Extent, base: &dyn BaseDevice, batch: &mut Batch) -> io::Result<()> {
+    /// What a replica holds, before it is changed to something of another kind.
+    fn capture(
+        &self,
+        volume: Incarnation,
+        extent: Extent,
+        base: &dyn BaseDevice,
+        becomes: PieceKind,
+        batch: &mut Batch,
+    ) -> io::Result<()> {
         let core = self.needed_by_all.core();
         let distributed = read(&core.state).retained().distributed;
         let by_all = self.needed_by_all.pieces(volume, extent);
@@ -476,6 +493,8 @@ impl Following {
             // Of what kind it is the index knows better than the replica, where it still does.
             let known = match piece.kind {
                 PieceKind::Zero => Some(Change::Zero),
+                // What is a hole already stays one, and is still what it was.
+                PieceKind::Hole if becomes == PieceKind::Hole => continue,
                 PieceKind::Hole => Some(Change::Hole),
                 PieceKind::Joined | PieceKind::Data | PieceKind::Refused => None,
             };
@@ -492,7 +511,9 @@ impl Following {
                 batch.captured_bytes += if zeros { 0 } else { data.bytes() };
                 batch.captures.push((volume, data, if zeros { Change::Zero } else { Change::Data(bytes) }));
             }
-            batch.captures.extend(holes.into_iter().map(|hole| (volume, hole, Change::Hole)));
+            if becomes != PieceKind::Hole {
+                batch.captures.extend(holes.into_iter().map(|hole| (volume, hole, Change::Hole)));
+            }
         }
         Ok(())
     }

@@ -5,14 +5,15 @@ use crate::error::{JournalError, PointError, ReadFailure};
 use crate::lock::{lock, read};
 use crate::restore::{self, RestoreMap};
 use crate::rollback::{self, ChangedSet, RestorePiece};
-use record::geometry::Extent;
+use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::member::RollbackNote;
 use record::op::Op;
 use record::position::{Label, Position};
 
-/// As much as a splitter asks for at once, in sectors.
-const CHECKED_AT_ONCE_SECTORS: u64 = 2048;
+/// Bytes of data that are read at once to see whether they can be, and sectors that are asked about.
+const CHECKED_AT_ONCE_BYTES: u64 = 1 << 20;
+const ASKED_AT_ONCE_SECTORS: u64 = (4 << 30) / SECTOR_BYTES;
 
 /// Restore maps: the committed one, and one whose rollback is being prepared.
 #[derive(Debug, Default)]
@@ -45,11 +46,16 @@ impl Journal {
         let target = self.image(changed.target)?;
         let mut looked = 0;
         for (volume, extent) in &changed.extents {
-            for piece in extent.pieces(CHECKED_AT_ONCE_SECTORS) {
-                rollback::restore_pieces(&self.reader.core, &target, *volume, piece).map_err(|failure| {
+            let mut at = extent.start().index();
+            while let Some(rest) = Extent::between(at, extent.end()) {
+                let rest = rest.pieces(ASKED_AT_ONCE_SECTORS).next().unwrap_or(rest);
+                let front = rollback::restore_front(&self.reader.core, &target, *volume, rest, CHECKED_AT_ONCE_BYTES)
+                    .map_err(|failure| {
                     JournalError::Refused(format!("{failure}; nothing was changed, choose another point"))
                 })?;
-                looked += piece.bytes();
+                let end = front.last().map_or(rest.end(), |last| last.extent.end());
+                looked += (end - at) * SECTOR_BYTES;
+                at = end;
                 told(looked);
             }
         }
@@ -159,8 +165,14 @@ impl Journal {
         Ok(())
     }
 
-    /// The live content of an extent, as a restore writes it: data, zeros that stay allocated, holes.
-    pub fn restore_pieces(&self, volume: Incarnation, extent: Extent) -> Result<Vec<RestorePiece>, ReadFailure> {
-        rollback::restore_pieces(&self.reader.core, &self.reader.live_image(), volume, extent)
+    /// The live content of an extent, as a restore writes it: data, zeros that stay allocated, holes; of a front part of it where
+    /// there are more than so many bytes of data, or very many pieces.
+    pub fn restore_pieces(
+        &self,
+        volume: Incarnation,
+        extent: Extent,
+        bytes: u64,
+    ) -> Result<Vec<RestorePiece>, ReadFailure> {
+        rollback::restore_front(&self.reader.core, &self.reader.live_image(), volume, extent, bytes)
     }
 }

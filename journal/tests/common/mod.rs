@@ -449,7 +449,7 @@ impl Group {
             let cells = self.reference.cells(*volume, head);
             let knows_no_holes = self.volumes.iter().any(|of| of.number == *volume && of.file.is_some());
             let mut next = extent.start().index();
-            for piece in self.journal.restore_pieces(*volume, *extent).expect("pieces of the live content") {
+            for piece in self.journal.restore_pieces(*volume, *extent, u64::MAX).expect("pieces of the live content") {
                 assert_eq!(piece.extent.start().index(), next);
                 next = piece.extent.end();
                 let cells = &cells[usize::try_from(piece.extent.start().index()).expect("small")..];

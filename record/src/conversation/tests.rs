@@ -300,7 +300,7 @@ fn messages_whose_fields_contradict_each_other_are_refused() {
     let contradictions = [
         ToAppliance::SyncData { volume, extent, content: Bytes(vec![0; 512]) },
         ToAppliance::SyncData { volume, extent: long, content: content(long, 0) },
-        ToAppliance::RestoreRead { volume, extent: long },
+        ToAppliance::RestoreRead { volume, extent: Extent::new(0, RESTORE_BYTES_MAX / 512 + 1).unwrap() },
         ToAppliance::VerifyRead { session: Session::FIRST, volume, extent: long, at: StreamSeq::FIRST },
         chunk(4096, 0, 8192, 0),
         chunk(512, 4096, 8192, 4096),

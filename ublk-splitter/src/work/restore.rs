@@ -102,7 +102,7 @@ pub(super) async fn restore(
     let (mut batch, mut batch_bytes, mut restored) = (Vec::new(), 0, 0);
     for owed in extents {
         let volume = volume_of(group, owed.volume)?;
-        let limit = (record::conversation::CONTENT_BYTES_MAX / 512) as u64;
+        let limit = record::conversation::RESTORE_BYTES_MAX / 512;
         // A hole of any length travels as one piece, so the appliance is asked for more than one frame could hold as
         // data; it answers with what fits.
         let mut at = owed.extent.start().index();
