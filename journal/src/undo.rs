@@ -7,12 +7,12 @@
 //! moment. What has to be captured is decided in `journal/following`, which bytes a slot of the map has in `slot`.
 
 mod slot;
+pub(crate) mod verify;
 
 use crate::aligned::Aligned;
 use crate::device::{Access, Disk, DiskFile};
 use crate::lock::{lock, read, write};
 use crate::place::UNDO;
-use record::checksum::Salt;
 use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES};
 use record::ids::{Incarnation, JournalId};
 use slot::{REGION_SECTORS, SLOT_BYTES, Slot};
@@ -164,10 +164,7 @@ impl Undo {
     }
 
     fn crc(&self, volume: Incarnation, block: u64, masked: &[u8]) -> u32 {
-        let mut seed = [0u8; 12];
-        seed[..4].copy_from_slice(&volume.get().to_le_bytes());
-        seed[4..].copy_from_slice(&block.to_le_bytes());
-        Salt::of(self.journal).header(masked) ^ record::checksum::crc32c(&seed)
+        slot::block_crc(self.journal, volume, block, masked)
     }
 
     /// Asks until the map was the same before and behind `look`: for whoever reads while another process captures.
@@ -512,23 +509,10 @@ impl Undo {
         let files = self.opened(region.0)?;
         let mut bytes = Aligned::zeroed(SLOT_BYTES * 2);
         let _ = files.map.read_at(&mut bytes, slot_at(region.1, 0))?;
-        let (first, second) = bytes.split_at(SLOT_BYTES);
-        let decode = |bytes| Slot::decode(bytes, self.journal, region.0, region.1);
-        let slot = match (decode(first), decode(second)) {
-            (Some(a), Some(b)) => {
-                if a.generation() >= b.generation() {
-                    a
-                } else {
-                    b
-                }
-            }
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) if bytes.iter().all(|byte| *byte == 0) => Slot::new(),
-            (None, None) => {
-                let all = Extent::new(region.1 * REGION_SECTORS, REGION_SECTORS);
-                return Err(all.map_or_else(|| ErrorKind::InvalidData.into(), |all| damaged(region.0, all)));
-            }
-        };
+        let slot = slot::newer(&bytes, self.journal, region.0, region.1).ok_or_else(|| {
+            let all = Extent::new(region.1 * REGION_SECTORS, REGION_SECTORS);
+            all.map_or_else(|| ErrorKind::InvalidData.into(), |all| damaged(region.0, all))
+        })?;
         let slot = Arc::new(slot);
         if self.writer {
             let mut known = lock(&self.slots);

@@ -7,7 +7,7 @@ use crate::device::{Access, Disk, RealDisk};
 use crate::error::JournalError;
 use crate::index::RunIndex;
 use crate::open::{self, Found};
-use crate::place::{SEGMENTS, SUPERBLOCK, SegmentNumber, UNFINISHED};
+use crate::place::{SEGMENTS, SUPERBLOCK, SegmentNumber, UNDO, UNFINISHED};
 use crate::recovery::{Damage, DamageKind, Verdict};
 use crate::restore;
 use crate::scan::{self, Depth, FooterSeen, Window};
@@ -15,6 +15,7 @@ use crate::segment::SegmentHeaderError;
 use crate::state::State;
 use crate::status::OpCounts;
 use crate::superblock;
+use crate::undo::verify::Rotten;
 use record::geometry::{BLOCK_BYTES, Extent};
 use record::header::HEADER_BYTES;
 use record::ids::{GroupId, Incarnation, JournalId};
@@ -106,6 +107,8 @@ pub enum FindingKind {
     Footer,
     /// A restore map.
     RestoreMap,
+    /// What a replica held before something newer was brought to it.
+    Undo,
     /// A checkpoint of the state.
     Checkpoint,
     /// An unfinished write at the tail: torn by a crash, or under way.
@@ -175,6 +178,7 @@ fn attempt(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verify
     }
     let payload_bytes = payloads(disk, &found, &mut findings, progress);
     restore_maps(disk, &found, &mut findings);
+    captured(disk, &found, &mut findings);
     tail(disk, &found, &mut findings);
     let mut all = findings.all;
     all.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
@@ -251,6 +255,36 @@ impl Findings<'_> {
             message: format!("{file} at byte {}: {what}{positions}; {lost}", damage.place.offset),
             file,
         });
+    }
+}
+
+/// What replicas held before.
+fn captured(disk: &dyn Disk, found: &Found, findings: &mut Findings<'_>) {
+    match crate::undo::verify::rotten(disk, found.slots.current.journal) {
+        Ok(rotten) => {
+            for Rotten { file, offset, bytes, volume, extent } in rotten {
+                let name = findings.state.members.get(volume).map_or_else(String::new, |member| member.name.clone());
+                let message = format!(
+                    "{file} at byte {offset}: what the replica of volume '{name}' held at {extent} is damaged; points that need \
+                     it are refused it, all else is good"
+                );
+                findings.all.push(Finding {
+                    severity: Severity::Damage,
+                    kind: FindingKind::Undo,
+                    file,
+                    offset,
+                    bytes,
+                    positions: None,
+                    extents: vec![(name, volume, extent)],
+                    extents_known: true,
+                    message,
+                });
+            }
+        }
+        Err(error) => {
+            let message = format!("what replicas held before cannot be read: {error}");
+            findings.about(Severity::Damage, FindingKind::Undo, UNDO, 0, 0, &message);
+        }
     }
 }
 

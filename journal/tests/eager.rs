@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Group, at, extent, join_request, restart};
-use journal::{BaseDevice, Cause, FollowBounds, Followed, Reader};
+use journal::{BaseDevice, Cause, FindingKind, FollowBounds, Followed, Reader, verify_disk};
 use kit::MemBase;
 use kit::disk::On;
 use kit::reference::Cell;
@@ -171,6 +171,23 @@ fn a_flipped_bit_of_what_was_captured_is_refused_or_harmless_never_wrong() {
         }
     }
     assert!(refused > 100 && harmless > 100, "{refused} refused, {harmless} harmless");
+}
+
+#[test]
+fn the_verifier_names_what_is_damaged_of_what_was_captured() {
+    let (group, _) = captured();
+    let volume = group.volumes[0].number;
+    group.journal.close().expect("close");
+    let findings = |disk: &kit::SimDisk| verify_disk(disk, &mut |_, _| {}).expect("verify").findings;
+    assert_eq!(findings(&group.disk), []);
+    group.disk.flip("undo/1.data", 21 * 512, 1);
+    let found = findings(&group.disk);
+    assert!(found.len() == 1 && found[0].kind == FindingKind::Undo && found[0].offset == 8192, "{found:?}");
+    assert_eq!(found[0].extents, [("v1".to_string(), volume, extent(16, 8))]);
+    group.disk.flip("undo/1.map", 600, 1);
+    assert_eq!(findings(&group.disk), found, "the other copy serves");
+    group.disk.flip("undo/1.map", 4096 + 600, 1);
+    assert_eq!(findings(&group.disk)[0].bytes, 8192);
 }
 
 #[test]

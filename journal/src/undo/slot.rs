@@ -49,10 +49,6 @@ impl Slot {
         self.generation == 0
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// It is about to be written.
     pub(super) fn next(&mut self) {
         (self.generation, self.other) = (self.generation + 1, false);
@@ -165,6 +161,25 @@ impl Slot {
             crcs: all[CRCS_AT..CRCS_AT + BLOCKS * 4].chunks_exact(4).map(|b| u32_at(b, 0)).collect(),
         })
     }
+}
+
+/// The newer of two copies that lie side by side; `None` where both are damaged.
+pub(super) fn newer(copies: &[u8], journal: JournalId, volume: Incarnation, region: u64) -> Option<Slot> {
+    let decode = |bytes| Slot::decode(bytes, journal, volume, region);
+    let (first, second) = copies.split_at_checked(SLOT_BYTES)?;
+    match (decode(first), decode(second)) {
+        (Some(a), Some(b)) => Some(if a.generation >= b.generation { a } else { b }),
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (None, None) => copies.iter().all(|byte| *byte == 0).then(Slot::new),
+    }
+}
+
+/// The checksum of a block of which only captured data is left.
+pub(super) fn block_crc(journal: JournalId, volume: Incarnation, block: u64, masked: &[u8]) -> u32 {
+    let mut seed = [0u8; 12];
+    seed[..4].copy_from_slice(&volume.get().to_le_bytes());
+    seed[4..].copy_from_slice(&block.to_le_bytes());
+    Salt::of(journal).header(masked) ^ record::checksum::crc32c(&seed)
 }
 
 fn bits(kind: Option<Captured>) -> u16 {

@@ -73,6 +73,7 @@ const fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Payload => "payload",
         FindingKind::Footer => "footer",
         FindingKind::RestoreMap => "restore-map",
+        FindingKind::Undo => "undo",
         FindingKind::Checkpoint => "checkpoint",
         FindingKind::Tail => "tail",
         FindingKind::Foreign => "foreign",
