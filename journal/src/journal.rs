@@ -109,10 +109,12 @@ impl Journal {
     /// Its state.
     pub fn status(&self) -> Status {
         let core = &self.reader.core;
+        // Before the lock that appends wait for: it may have to wait for a file that is being made.
+        let undo_bytes = self.undo_bytes();
         let tail = lock(&self.tail);
         let state = read(&core.state);
         let (segments, disk_bytes) = tail.disk_use();
-        let disk_bytes = disk_bytes + self.undo_bytes();
+        let disk_bytes = disk_bytes + undo_bytes;
         let (damage, damage_count) = state.damage();
         Status {
             head: state.timeline.head(),

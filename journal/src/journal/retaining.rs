@@ -150,9 +150,10 @@ impl Journal {
 
     /// What the journal's files hold, and from where on its points are offered.
     pub fn space(&self) -> Space {
+        let undo_bytes = self.undo_bytes();
         let (sizes, disk_bytes) = {
             let tail = lock(&self.tail);
-            (tail.sizes(), tail.disk_use().1 + self.undo_bytes())
+            (tail.sizes(), tail.disk_use().1 + undo_bytes)
         };
         let state = read(&self.reader.core.state);
         let Retained { horizon, distributed, .. } = *state.retained();
