@@ -21,7 +21,7 @@ use control::error::ControlError;
 use control::events::{EventKind, Events, News};
 use control::name::{Name, Named};
 use control::paths::Paths;
-use journal::place::{BASE_LOST, RESTORE, RUNS, SEGMENTS, STATE, SUPERBLOCK};
+use journal::place::{FOLDERS, SUPERBLOCK, is_own};
 use journal::{Create, Journal, JournalError, Member, Opened, RecoveryReport};
 use record::ids::{GroupId, JournalId};
 
@@ -449,7 +449,7 @@ fn forget_files(entry: &GroupEntry) {
             remove_file(&member.replica);
         }
     }
-    for folder in [SEGMENTS, RESTORE, RUNS, STATE] {
+    for folder in FOLDERS {
         let path = entry.journal.join(folder);
         if path.exists()
             && let Err(e) = std::fs::remove_dir_all(&path)
@@ -458,9 +458,7 @@ fn forget_files(entry: &GroupEntry) {
         }
     }
     if let Ok(files) = std::fs::read_dir(&entry.journal) {
-        let ours = |name: &str| {
-            name == SUPERBLOCK || name == BASE_LOST || name == "lock" || name.ends_with(journal::place::UNFINISHED)
-        };
+        let ours = |name: &str| is_own(name) || name == "lock";
         for file in files.flatten().filter(|file| file.file_name().to_str().is_some_and(ours)) {
             remove_file(&file.path());
         }

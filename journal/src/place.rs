@@ -23,6 +23,14 @@ pub const STATE: &str = "state";
 /// What is appended to a file's name until it is complete and durable.
 pub const UNFINISHED: &str = ".new";
 
+/// The folders that a journal has in its directory.
+pub const FOLDERS: [&str; 5] = [SEGMENTS, RESTORE, RUNS, STATE, UNDO];
+
+/// Whether a file in a journal's directory, beside its folders, is the journal's.
+pub fn is_own(name: &str) -> bool {
+    [SUPERBLOCK, BASE_LOST, GRID].contains(&name) || name.ends_with(UNFINISHED)
+}
+
 /// The number of a segment, from 1. Never used again: a segment made later has a larger one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SegmentNumber(u32);

@@ -122,6 +122,14 @@ fn a_volume_that_joins_while_replicas_go_on_is_brought_over_from_its_beginning()
     group.check_all(at(1));
 }
 
+fn fill_small(group: &mut Group) {
+    let volume = group.volumes[0].number;
+    for n in 0..9 {
+        group.write(volume, extent(n, 90));
+        assert!(group.send());
+    }
+}
+
 /// A group whose replica is further than a point that is kept, and that point.
 fn captured() -> (Group, Position) {
     let mut group = Group::new(&[100]);
@@ -132,6 +140,24 @@ fn captured() -> (Group, Position) {
     assert!(group.send());
     arrive(&group);
     (group, point)
+}
+
+#[test]
+fn every_file_of_a_journal_is_known_to_whoever_removes_one() {
+    let (mut group, _) = captured();
+    fill_small(&mut group);
+    group.journal.keep_points(&[group.head()]).expect("keep");
+    group.rollback(at(5));
+    group.journal.close().expect("close");
+    let names = group.disk.names();
+    assert!(names.iter().any(|name| name == "grid") && names.iter().any(|name| name.starts_with("undo/")), "{names:?}");
+    for name in names {
+        let own = match name.split_once('/') {
+            Some((folder, _)) => journal::place::FOLDERS.contains(&folder),
+            None => journal::place::is_own(&name),
+        };
+        assert!(own, "{name} would stay behind");
+    }
 }
 
 #[test]
