@@ -15,8 +15,8 @@ fn every_key_has_one_owner() {
 
 #[test]
 fn an_unknown_key_is_told_in_one_line_with_all_there_are() {
-    let error = owner("punch-split=24h").unwrap_err();
-    assert_eq!((error.kind, error.message.as_str()), (Kind::Usage, "there is no setting \"punch-split\""));
+    let error = owner("punch-merge=24h").unwrap_err();
+    assert_eq!((error.kind, error.message.as_str()), (Kind::Usage, "there is no setting \"punch-merge\""));
     let hint = error.hint.unwrap();
     assert!(!hint.contains('\n') && KEYS.iter().all(|key| hint.contains(key.name)), "{hint}");
     assert_eq!(owner("window").unwrap_err().message, "\"window\" is not KEY=VALUE");
