@@ -397,6 +397,7 @@ impl Following {
                 Some(Todo::Known(volume, extent)) => {
                     let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
                     let reached = self.look(volume, now, bytes, punch_split, &mut batch)?;
+                    batch.bytes += SECTOR_BYTES;
                     if let Some(rest) = Extent::between(reached, extent.end()) {
                         self.todo.push_front(Todo::Known(volume, rest));
                     }
@@ -436,9 +437,13 @@ impl Following {
         };
         for piece in pieces {
             let parts: Vec<Extent> = match piece.kind {
-                PieceKind::Joined | PieceKind::Data | PieceKind::Zero => {
-                    piece.extent.pieces(PIECE_BYTES / SECTOR_BYTES).collect()
+                // Only where the replica is something else.
+                PieceKind::Joined => {
+                    let kinds = core.undo.steadily(volume, piece.extent, |kinds| Ok(kinds.clone()))?;
+                    let captured = kinds.into_iter().filter_map(|(run, kind)| kind.map(|_| run));
+                    captured.flat_map(|run| run.pieces(PIECE_BYTES / SECTOR_BYTES)).collect()
                 }
+                PieceKind::Data | PieceKind::Zero => piece.extent.pieces(PIECE_BYTES / SECTOR_BYTES).collect(),
                 PieceKind::Hole => punched(piece.extent, &base.holes(piece.extent), punch_split),
                 PieceKind::Refused => {
                     let name = self.name(volume);

@@ -18,7 +18,7 @@ from undisk_suite import Suite, need, poll, same  # noqa: E402
 
 BACKING, REPLICA = "/mnt/store/v.img", "/mnt/store/v.replica"
 MIB = 1 << 20
-SIZE = 192 * MIB
+SIZE = 112 * MIB
 # A file system's own bookkeeping may take a block more or less for the same extents.
 GRANULES = 64 * 4096
 
@@ -72,7 +72,7 @@ def body(suite):
     with suite.case("a-replica-is-a-plain-disk", fatal=True):
         mkfs("ext4", device)
         with mounted(device, "/mnt/v"):
-            for number in range(12):
+            for number in range(10):
                 with open(f"/mnt/v/file{number}", "wb") as file:
                     file.write(suite.rng.randbytes(4 * MIB))
         plain()
@@ -83,7 +83,7 @@ def body(suite):
 
     with suite.case("discarding-everything-frees-the-replica-and-no-point-is-lost", fatal=True):
         with mounted(device, "/mnt/v"):
-            for number in range(12):
+            for number in range(10):
                 os.unlink(f"/mnt/v/file{number}")
             fstrim("/mnt/v")
         plain()
@@ -113,12 +113,12 @@ def body(suite):
         load = Load(device, suite.seed, suite.rng, streams=4, region_sectors=16384, first=65536)
         suite.later(load.stop)
         load.start()
-        for number in range(suite.rounds(4, 30)):
+        for number in range(suite.rounds(2, 30)):
             goal = load.count() + suite.rng.randint(50, 400)
             poll("the load has gone on", lambda goal=goal: load.check_no_error() or load.count() >= goal)
             with opened(device, os.O_RDWR) as fd:
                 # A large discard keeps it busy: the capture of what was there.
-                discard(fd, (128 + 8 * (number % 8)) * MIB, 8 * MIB)
+                discard(fd, (64 + 8 * (number % 6)) * MIB, 8 * MIB)
             old = cli.appliance_pid()
             kill9(old, "journal-appliance")
             cli.restarted("appliance", old)
