@@ -148,7 +148,7 @@ impl Undo {
         // Behind the end of the file nothing was captured: then it does not check.
         let _ = files.data.read_at(&mut bytes, first * BLOCK_SECTORS * SECTOR_BYTES)?;
         for (block, content) in (first..end).zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {
-            if !self.is_sound(slot, volume, block, content) {
+            if !slot.is_sound(self.journal, volume, block, content) {
                 return Err(damaged(volume, part));
             }
         }
@@ -157,14 +157,10 @@ impl Undo {
         Ok(())
     }
 
-    /// Whether a block is what was captured; what is not captured data of it becomes zeros.
-    fn is_sound(&self, slot: &Slot, volume: Incarnation, block: u64, content: &mut [u8]) -> bool {
-        slot.mask(block, content);
-        slot.crc(block) == self.crc(volume, block, content)
-    }
-
-    fn crc(&self, volume: Incarnation, block: u64, masked: &[u8]) -> u32 {
-        slot::block_crc(self.journal, volume, block, masked)
+    /// What of an extent is captured, for whoever changes replicas: nobody else does.
+    pub(crate) fn kinds_now(&self, volume: Incarnation, extent: Extent) -> io::Result<Kinds> {
+        let _gate = self.hold();
+        self.kinds(volume, extent)
     }
 
     /// Asks until the map was the same before and behind `look`: for whoever reads while another process captures.
@@ -288,7 +284,7 @@ impl Undo {
             let Some(slot) = slots.get(region) else { continue };
             for block in blocks.iter().filter(|block| slot.has_data(**block)) {
                 let mut content = self.block(region.0, *block)?;
-                if !self.is_sound(slot, region.0, *block, &mut content) {
+                if !slot.is_sound(self.journal, region.0, *block, &mut content) {
                     let extent = Extent::new(block * BLOCK_SECTORS, BLOCK_SECTORS);
                     return Err(
                         extent.map_or_else(|| ErrorKind::InvalidData.into(), |extent| damaged(region.0, extent))
@@ -331,7 +327,7 @@ impl Undo {
                 let crc = if slot.has_data(*block) {
                     let mut content = self.block(region.0, *block)?;
                     slot.mask(*block, &mut content);
-                    self.crc(region.0, *block, &content)
+                    slot::block_crc(self.journal, region.0, *block, &content)
                 } else {
                     0
                 };
@@ -403,13 +399,7 @@ impl Undo {
 
     /// The volumes of which something may be captured.
     pub(crate) fn volumes(&self) -> io::Result<Vec<Incarnation>> {
-        let names = match self.disk.list(UNDO) {
-            Ok(names) => names,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let number = |name: &String| name.strip_suffix(".map")?.parse().ok().map(Incarnation::new);
-        Ok(names.iter().filter_map(number).collect())
+        volumes(self.disk.as_ref())
     }
 
     /// Bytes that the captures take.
@@ -465,12 +455,8 @@ impl Undo {
             Some(None) | None => {}
         }
         let access = if self.writer { Access::Buffered } else { Access::Read };
-        let found = |name: &str| match self.disk.open(name, access) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
-        let (map, data) = (found(&map_name(volume))?, found(&data_name(volume))?);
+        let disk = self.disk.as_ref();
+        let (map, data) = (found(disk, &map_name(volume), access)?, found(disk, &data_name(volume), access)?);
         let files = match (map, data) {
             (Some(map), Some(data)) => Some(Files { data, map }),
             (map, data) if make => {
@@ -522,6 +508,26 @@ impl Undo {
             known.entry(region).or_insert_with(|| slot.clone());
         }
         Ok(slot)
+    }
+}
+
+/// The volumes that have a map.
+fn volumes(disk: &dyn Disk) -> io::Result<Vec<Incarnation>> {
+    let names = match disk.list(UNDO) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let number = |name: &String| name.strip_suffix(".map")?.parse().ok().map(Incarnation::new);
+    Ok(names.iter().filter_map(number).collect())
+}
+
+/// A file, if it is there.
+fn found(disk: &dyn Disk, name: &str, access: Access) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    match disk.open(name, access) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

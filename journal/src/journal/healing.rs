@@ -40,7 +40,7 @@ impl Journal {
     /// Sectors of volumes whose data is known to be damaged, as far as it can be put back; in no order.
     pub fn ailing(&self) -> Vec<(Incarnation, Extent)> {
         let mut out = Vec::new();
-        for patient in self.patients() {
+        for patient in self.patients(|_| true) {
             for ill in &patient.records {
                 let record = &patient.body.records[ill.record];
                 let extents = open::damaged_extents(record, &ill.ranges);
@@ -57,7 +57,9 @@ impl Journal {
         let _moving = lock(&self.moving);
         let core = &self.reader.core;
         let mut healed = Healed::default();
-        for patient in self.patients() {
+        // All others would be read again for nothing.
+        let concerned = |damage: &Damage| damage.extents.iter().any(|(of, bad)| *of == volume && bad.overlaps(extent));
+        for patient in self.patients(concerned) {
             let bytes =
                 patient.heal(self, volume, extent, content).map_err(|source| core.io("put data back", source))?;
             healed.bytes += bytes;
@@ -66,14 +68,9 @@ impl Journal {
             }
         }
         // Others that were known of the same chunks are cured with them.
-        healed.places.extend(self.cured());
+        let sound = self.patients(concerned).into_iter().filter(|patient| patient.records.is_empty());
+        healed.places.extend(sound.filter(|patient| self.look_again(patient)).map(|patient| patient.damage));
         Ok(healed)
-    }
-
-    /// What is known to be damaged and is not any more.
-    fn cured(&self) -> Vec<Damage> {
-        let sound = self.patients().into_iter().filter(|patient| patient.records.is_empty());
-        sound.filter(|patient| self.look_again(patient)).map(|patient| patient.damage).collect()
     }
 
     /// The same with what the replicas hold now.
@@ -92,13 +89,13 @@ impl Journal {
         Ok(healed)
     }
 
-    /// What is known to be damaged, read again.
-    fn patients(&self) -> Vec<Patient> {
+    /// Of what is known to be damaged these, read again.
+    fn patients(&self, which: impl Fn(&Damage) -> bool) -> Vec<Patient> {
         let core = &self.reader.core;
         let known: Vec<(Damage, Kept)> = {
             let state = read(&core.state);
             let chunk = |damage: &Damage| state.chunks().holding(damage.positions?.0).map(|(chunk, _)| chunk);
-            let ill = state.damage().0.iter().filter(|damage| damage.kind == DamageKind::Payload);
+            let ill = state.damage().0.iter().filter(|damage| damage.kind == DamageKind::Payload && which(damage));
             ill.filter_map(|damage| Some((damage.clone(), chunk(damage)?))).collect()
         };
         let examine = |(damage, chunk): (Damage, Kept)| {

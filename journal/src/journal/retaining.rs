@@ -232,12 +232,13 @@ impl Journal {
             && let Some((volume, extent)) = going.todo.pop_front()
         {
             let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
-            let now = going.no_more_than(volume, now, left);
-            if let Some(rest) = Extent::between(now.end(), extent.end()) {
-                going.todo.push_front((volume, rest));
-            }
-            match going.bring(volume, now, replica) {
-                Ok(bytes) => left = left.saturating_sub(bytes.max(SECTOR_BYTES)),
+            match going.bring(volume, now, replica, left) {
+                Ok((reached, bytes)) => {
+                    if let Some(rest) = Extent::between(reached, extent.end()) {
+                        going.todo.push_front((volume, rest));
+                    }
+                    left = left.saturating_sub(bytes.max(SECTOR_BYTES));
+                }
                 Err(error) => {
                     let name = read(&self.reader.core.state).members.get(volume).map(|member| member.name.clone());
                     failed = Some(format!("{}: {error}", name.unwrap_or_default()));
@@ -391,29 +392,17 @@ impl Journal {
 }
 
 impl Move {
-    /// As much of an extent as has about so many bytes of data.
-    fn no_more_than(&self, volume: Incarnation, extent: Extent, bytes: u64) -> Extent {
-        // Whoever cannot be asked is asked again, and says so.
-        let Ok(pieces) = self.image.pieces(volume, extent) else { return extent };
-        let mut left = bytes.max(PIECE_BYTES);
-        let end = pieces.iter().find_map(|piece| {
-            let data = if piece.kind == PieceKind::Data { piece.extent.bytes() } else { 0 };
-            if data <= left {
-                left -= data;
-                return None;
-            }
-            Some(piece.extent.start().index() + (left / SECTOR_BYTES).max(1))
-        });
-        end.and_then(|end| Extent::between(extent.start().index(), end)).unwrap_or(extent)
-    }
-
-    /// Brings a run of sectors over; answers with the bytes of data in it.
-    fn bring(&mut self, volume: Incarnation, extent: Extent, replica: Replica) -> io::Result<u64> {
+    /// Brings a run of sectors over, or a front part of it that has about so many bytes of data; answers with the sector up to which
+    /// that was, and the bytes of data in it.
+    fn bring(&mut self, volume: Incarnation, extent: Extent, replica: Replica, most: u64) -> io::Result<(u64, u64)> {
         let mut bytes = 0;
         let core = self.image.core().clone();
         let base = core.base(volume).ok_or_else(|| io::Error::other("it is not attached"))?;
         let pieces = self.image.pieces(volume, extent).map_err(|failure| io::Error::other(failure.to_string()))?;
         for piece in pieces {
+            if bytes >= most {
+                return Ok((piece.extent.start().index(), bytes));
+            }
             match piece.kind {
                 PieceKind::Joined => continue,
                 PieceKind::Refused => {
@@ -445,7 +434,7 @@ impl Move {
                 self.commit()?;
             }
         }
-        Ok(bytes)
+        Ok((extent.end(), bytes))
     }
 
     /// Where a piece goes: to the replica, unless that is further already.

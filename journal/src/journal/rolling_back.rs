@@ -5,15 +5,16 @@ use crate::error::{JournalError, PointError, ReadFailure};
 use crate::lock::{lock, read};
 use crate::restore::{self, RestoreMap};
 use crate::rollback::{self, ChangedSet, RestorePiece};
+use record::conversation::{CONTENT_BYTES_MAX, RESTORE_BYTES_MAX};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::member::RollbackNote;
 use record::op::Op;
 use record::position::{Label, Position};
 
-/// Bytes of data that are read at once to see whether they can be, and sectors that are asked about.
-const CHECKED_AT_ONCE_BYTES: u64 = 1 << 20;
-const ASKED_AT_ONCE_SECTORS: u64 = (4 << 30) / SECTOR_BYTES;
+/// It is looked whether everything can be read as a splitter will ask for it.
+const ASKED_AT_ONCE_SECTORS: u64 = RESTORE_BYTES_MAX / SECTOR_BYTES;
+const CHECKED_AT_ONCE_BYTES: u64 = CONTENT_BYTES_MAX as u64;
 
 /// Restore maps: the committed one, and one whose rollback is being prepared.
 #[derive(Debug, Default)]

@@ -118,8 +118,10 @@ impl Slot {
         }
     }
 
-    pub(super) fn crc(&self, block: u64) -> u32 {
-        self.crcs[in_region(block)]
+    /// Whether a block is what was captured; what is not captured data of it becomes zeros.
+    pub(super) fn is_sound(&self, journal: JournalId, volume: Incarnation, block: u64, content: &mut [u8]) -> bool {
+        self.mask(block, content);
+        self.crcs[in_region(block)] == block_crc(journal, volume, block, content)
     }
 
     pub(super) fn set_crc(&mut self, block: u64, crc: u32) {

@@ -2,14 +2,13 @@
 //!
 //! Owns that walk; of a journal that is open it may be under way while more is captured, so what looks damaged is looked at again.
 
-use super::slot::{self, REGION_SECTORS, SLOT_BYTES, Slot};
-use super::{COPIES, data_name, map_name, slot_at};
+use super::slot::{self, REGION_SECTORS, SLOT_BYTES};
+use super::{COPIES, data_name, found, map_name, slot_at};
 use crate::aligned::Aligned;
 use crate::device::{Access, Disk, DiskFile};
-use crate::place::UNDO;
 use record::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent};
 use record::ids::{Incarnation, JournalId};
-use std::io::{self, ErrorKind};
+use std::io;
 
 const COPIES_BYTES: usize = SLOT_BYTES * 2;
 /// How often a slot that changes is looked at.
@@ -29,38 +28,30 @@ pub(crate) struct Rotten {
 
 /// Reads everything.
 pub(crate) fn rotten(disk: &dyn Disk, journal: JournalId) -> io::Result<Vec<Rotten>> {
-    let names = match disk.list(UNDO) {
-        Ok(names) => names,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for volume in names.iter().filter_map(|name| name.strip_suffix(".map")?.parse().ok()).map(Incarnation::new) {
-        let opened = |name: &str| match disk.open(name, Access::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
-        // Removed meanwhile, the map first.
-        let Some(map) = opened(&map_name(volume))? else { continue };
-        let Some(data) = opened(&data_name(volume))? else {
+    let mut rotten = Vec::new();
+    for volume in super::volumes(disk)? {
+        let opened = |name: &str| found(disk, name, Access::Read);
+        // Both may be removed meanwhile, the map first.
+        let (map, data) = (opened(&map_name(volume))?, opened(&data_name(volume))?);
+        let Some(map) = map else { continue };
+        let Some(data) = data else {
             if let Some(extent) = opened(&map_name(volume))?.and(Extent::new(0, REGION_SECTORS)) {
-                found.push(Rotten { file: data_name(volume), offset: 0, bytes: 0, volume, extent });
+                rotten.push(Rotten { file: data_name(volume), offset: 0, bytes: 0, volume, extent });
             }
             continue;
         };
         for region in 0..map.len()?.div_ceil(COPIES * SLOT_BYTES as u64) {
-            look(map.as_ref(), data.as_ref(), (journal, volume, region), &mut found)?;
+            look(map.as_ref(), data.as_ref(), (journal, volume, region), &mut rotten)?;
         }
     }
-    Ok(found)
+    Ok(rotten)
 }
 
 fn look(
     map: &dyn DiskFile,
     data: &dyn DiskFile,
     (journal, volume, region): (JournalId, Incarnation, u64),
-    found: &mut Vec<Rotten>,
+    rotten: &mut Vec<Rotten>,
 ) -> io::Result<()> {
     let copies = || -> io::Result<Aligned> {
         let mut copies = Aligned::zeroed(COPIES_BYTES);
@@ -74,7 +65,9 @@ fn look(
         if let Some(slot) = slot::newer(&before, journal, volume, region) {
             for block in (0..REGION_BLOCKS).filter(|block| slot.has_data(*block)) {
                 let at = region * REGION_BLOCKS + block;
-                if !is_sound(data, &slot, journal, volume, at)? {
+                let mut content = Aligned::zeroed(BLOCK_BYTES);
+                let _ = data.read_at(&mut content, at * BLOCK_BYTES as u64)?;
+                if !slot.is_sound(journal, volume, at, &mut content) {
                     let (offset, bytes) = (at * BLOCK_BYTES as u64, BLOCK_BYTES as u64);
                     let extent = Extent::new(at * BLOCK_SECTORS, BLOCK_SECTORS);
                     bad.extend(extent.map(|extent| Rotten { file: data_name(volume), offset, bytes, volume, extent }));
@@ -86,16 +79,9 @@ fn look(
             bad.extend(extent.map(|extent| Rotten { file: map_name(volume), offset, bytes, volume, extent }));
         }
         if bad.is_empty() || copies()?[..] == before[..] {
-            found.append(&mut bad);
+            rotten.append(&mut bad);
             return Ok(());
         }
     }
     Ok(())
-}
-
-fn is_sound(data: &dyn DiskFile, slot: &Slot, journal: JournalId, volume: Incarnation, block: u64) -> io::Result<bool> {
-    let mut content = Aligned::zeroed(BLOCK_BYTES);
-    let _ = data.read_at(&mut content, block * BLOCK_BYTES as u64)?;
-    slot.mask(block, &mut content);
-    Ok(slot.crc(block) == slot::block_crc(journal, volume, block, &content))
 }
