@@ -8,6 +8,7 @@ use control::answer::kept::RetentionPolicy;
 use control::error::ControlError;
 use control::settings::{self, bytes, one_of, seconds};
 use control::size::Size;
+use journal::FollowBounds;
 use journal::retention::{Grid, Limits, WhenFull};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -27,8 +28,7 @@ pub const SCRUB_SECONDS: u64 = 7 * 86_400;
 pub const SCRUB_SECONDS_MIN: u64 = 60;
 /// The least bytes that a journal may be told to make do with.
 pub const LIMIT_BYTES_MIN: u64 = 4 << 20;
-/// The pieces in which a discard is captured and applied unless told otherwise, the smallest, and the largest.
-pub const PUNCH_SPLIT: u64 = 4 << 20;
+/// The pieces in which a discard is captured and applied: the smallest, and the largest.
 pub const PUNCH_SPLIT_MIN: u64 = 64 << 10;
 pub const PUNCH_SPLIT_MAX: u64 = 64 << 20;
 /// The least bytes of what replicas were before that one may be told to make do with: several pieces.
@@ -107,7 +107,7 @@ impl Default for Policy {
             distribution: Distribution::default(),
             undo_limit: None,
             undo_full: UndoFull::default(),
-            punch_split: PUNCH_SPLIT,
+            punch_split: FollowBounds::PUNCH_SPLIT,
         }
     }
 }

@@ -304,6 +304,25 @@ fn whoever_only_reads_sees_the_past_of_a_replica_that_is_further() {
 }
 
 #[test]
+fn a_hole_that_stays_one_is_not_marked_however_old_it_is() {
+    let mut group = Group::new(&[20_000]);
+    let volume = group.volumes[0].number;
+    group.punch(volume, extent(0, 20_000));
+    assert!(group.send());
+    arrive(&group);
+    let held = group.journal.undo_bytes_of_discards().expect("count");
+    // Every point has that hole now, but the replicas' own position is in front of it still.
+    group.journal.forget(group.head()).expect("forget");
+    let before: Vec<u8> = group.disk.content("undo/1.map");
+    group.punch(volume, extent(0, 20_000));
+    assert!(group.send());
+    arrive(&group);
+    assert!(group.disk.content("undo/1.map") == before, "nothing was changed, and something was captured");
+    assert_eq!(group.journal.undo_bytes_of_discards().expect("count"), held);
+    group.check_all(at(1));
+}
+
+#[test]
 fn zeros_are_held_without_data_and_a_hole_stays_a_hole() {
     let mut group = Group::new(&[3000]);
     let volume = group.volumes[0].clone();

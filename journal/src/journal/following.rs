@@ -53,9 +53,14 @@ pub struct FollowBounds {
     pub punch_split: u64,
 }
 
+impl FollowBounds {
+    /// The pieces of a discard unless told otherwise.
+    pub const PUNCH_SPLIT: u64 = 4 << 20;
+}
+
 impl Default for FollowBounds {
     fn default() -> Self {
-        Self { undo_limit: None, punch_split: 4 << 20 }
+        Self { undo_limit: None, punch_split: Self::PUNCH_SPLIT }
     }
 }
 

@@ -190,7 +190,10 @@ impl Following {
             // What every point has something newer than is nobody's need (ENGINE 10): it only counts that the replica is not
             // it any more.
             if piece.kind != PieceKind::Refused && piece.position > distributed {
-                batch.captures.push((volume, piece.extent, Change::Zero));
+                // Where it has a hole and keeps it, it is still what it was.
+                let keeps = if becomes == PieceKind::Hole { base.holes(piece.extent) } else { Vec::new() };
+                let changed = crate::index::subtract(&[piece.extent], &keeps);
+                batch.captures.extend(changed.into_iter().map(|part| (volume, part, Change::Zero)));
                 continue;
             }
             // Of what kind it is the index knows better than the replica, where it still does.
