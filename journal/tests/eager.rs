@@ -122,6 +122,33 @@ fn a_volume_that_joins_while_replicas_go_on_is_brought_over_from_its_beginning()
     group.check_all(at(1));
 }
 
+#[test]
+fn what_the_lower_layer_was_brought_is_captured_while_it_is_still_on_its_way() {
+    for first in [false, true] {
+        let mut group = Group::new(&[1500]);
+        fill(&mut group, 0);
+        let kept = group.head();
+        fill(&mut group, 300);
+        if first {
+            // The replica holds what is brought already: it is not captured any more, since the replica is it.
+            arrive(&group);
+        }
+        group.journal.forget(kept).expect("forget");
+        // Some of what the oldest point has in front of it is brought.
+        let distributed = group.journal.distribute(1).expect("distribute");
+        assert!(distributed.more && distributed.to < kept);
+        let volume = group.volumes[0].number;
+        group.write(volume, extent(0, 1400));
+        assert!(group.send());
+        arrive(&group);
+        fold(&group);
+        assert!(group.journal.space().distributed > Position::ORIGIN, "the oldest point is in the lower layer");
+        group.check_all(kept);
+        assert_eq!(follow(&group, false).held_back_by, None);
+        group.check_all(kept);
+    }
+}
+
 fn fill_small(group: &mut Group) {
     let volume = group.volumes[0].number;
     for n in 0..9 {

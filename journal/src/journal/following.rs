@@ -81,7 +81,10 @@ impl Journal {
             }
         }
         let Some(going) = following.as_mut() else { return Ok(self.followed(false, None)) };
-        let batched = going.batch(bytes, bounds.punch_split).and_then(|batch| {
+        let retained = *lock(&self.tail).retained();
+        // What a move of the lower layer may have brought already, and does not bring again.
+        let brought = retained.distributed.max(retained.target);
+        let batched = going.batch(bytes, bounds.punch_split, brought).and_then(|batch| {
             self.has_room(&batch, bounds.undo_limit)?;
             going.carry_out(batch)
         });

@@ -5,7 +5,6 @@
 
 use crate::base::BaseDevice;
 use crate::image::{Image, ImagePiece, PieceKind};
-use crate::lock::read;
 use crate::members::Member;
 use crate::undo::{Captured, Change, Changes};
 use record::geometry::{Extent, SECTOR_BYTES};
@@ -82,8 +81,8 @@ impl From<io::Error> for Held {
 }
 
 impl Following {
-    /// What is to be done next, of about so many bytes.
-    pub(super) fn batch(&mut self, bytes: u64, punch_split: u64) -> Result<Batch, Held> {
+    /// What is to be done next, of about so many bytes. What the lower layer was brought, or is being brought, is up to `brought`.
+    pub(super) fn batch(&mut self, bytes: u64, punch_split: u64, brought: Position) -> Result<Batch, Held> {
         let mut batch = Batch::default();
         while batch.bytes < bytes {
             match self.todo.pop_front() {
@@ -97,7 +96,7 @@ impl Following {
                 }
                 Some(Todo::Known(volume, extent)) => {
                     let now = extent.pieces(LOOK_SECTORS).next().unwrap_or(extent);
-                    let reached = self.look(volume, now, bytes, punch_split, &mut batch)?;
+                    let reached = self.look(volume, now, (bytes, punch_split, brought), &mut batch)?;
                     batch.bytes += SECTOR_BYTES;
                     if let Some(rest) = Extent::between(reached, extent.end()) {
                         self.todo.push_front(Todo::Known(volume, rest));
@@ -126,8 +125,7 @@ impl Following {
         &self,
         volume: Incarnation,
         extent: Extent,
-        bytes: u64,
-        punch_split: u64,
+        (bytes, punch_split, brought): (u64, u64, Position),
         batch: &mut Batch,
     ) -> Result<u64, Held> {
         let core = self.needed_by_all.core();
@@ -165,7 +163,7 @@ impl Following {
                 }
                 for (run, kind) in core.undo.kinds_now(volume, part)? {
                     if kind.is_none() {
-                        self.capture(volume, run, base.as_ref(), piece.kind, batch)?;
+                        self.capture((volume, run), base.as_ref(), piece.kind, brought, batch)?;
                     }
                 }
                 batch.act(volume, part, action);
@@ -177,19 +175,18 @@ impl Following {
     /// What a replica holds, before it is changed to something of another kind.
     fn capture(
         &self,
-        volume: Incarnation,
-        extent: Extent,
+        (volume, extent): (Incarnation, Extent),
         base: &dyn BaseDevice,
         becomes: PieceKind,
+        brought: Position,
         batch: &mut Batch,
     ) -> io::Result<()> {
-        let core = self.needed_by_all.core();
-        let distributed = read(&core.state).retained().distributed;
         let by_all = self.needed_by_all.pieces(volume, extent);
         for piece in by_all.map_err(|failure| io::Error::other(failure.to_string()))? {
             // What every point has something newer than is nobody's need (ENGINE 10): it only counts that the replica is not
-            // it any more.
-            if piece.kind != PieceKind::Refused && piece.position > distributed {
+            // it any more. Not so while a move of the lower layer is on its way past that newer version: the replica may be
+            // where it was brought to, and the move does not come by again.
+            if piece.kind != PieceKind::Refused && piece.position > brought {
                 // Where it has a hole and keeps it, it is still what it was.
                 let keeps = if becomes == PieceKind::Hole { base.holes(piece.extent) } else { Vec::new() };
                 let changed = crate::index::subtract(&[piece.extent], &keeps);
