@@ -1,21 +1,24 @@
 //! What it costs to take writes in, on this machine and this disk: one line `RATIO name value` each.
 //!
 //! Goal: what `cargo xtask bench engine` reports of the write path. Method: a journal in FOLDER takes chunks of random
-//! records of 4 KiB, then of 64 KiB, in chunks as a splitter seals them and as many at once as an appliance hands over; beside it the
-//! very bytes of the payload are written to a file that has been written before, in the same pieces, each durable (`O_DIRECT`,
-//! `RWF_DSYNC`): one behind the other, which is what counts as raw; and, for `_of_four_at_once`, with four under way. The
-//! three alternate in slices, and every figure is the median over the slices, so that whatever else the machine does
-//! meets all of them. Raw is the same whatever is measured beside it. The journal is one that has been running: whenever it
-//! begins a segment its oldest is retired, as retention does, and the slices count once it goes round in files that were
-//! written before, about as many bytes of them as raw goes round in; retiring is part of what is measured. Beside that,
-//! `_fresh`, a young journal, each of whose segments is a new file. Processor time is that of this process while it is inside the journal. Bytes are those that the
-//! process hands to the disk (`/proc/self/io`), all of them: headers, footers, superblocks.
+//! records of 4 KiB, then of 64 KiB, in chunks as a splitter seals them and as many at once as an appliance hands over,
+//! out of shared memory and right behind their sealing; beside it the very bytes of the payload are written to a file that
+//! has been written before, in the same pieces, each durable (`O_DIRECT`, `RWF_DSYNC`): one behind the other, which is what
+//! counts as raw; and, for `_of_four_at_once`, with four under way. The three alternate in slices, and every figure is the
+//! median over the slices, so that whatever else the machine does meets all of them. Raw is the same whatever is measured
+//! beside it. The journal is one that has been running: whenever it begins a segment its oldest is retired, as retention
+//! does, and the slices count once it goes round in files that were written before, about as many bytes of them as raw goes
+//! round in; retiring is part of what is measured. Beside that, `_fresh`, a young journal, each of whose segments is a new
+//! file. Processor time is that of this process while it is inside the journal. Bytes are those that the process hands to
+//! the disk (`/proc/self/io`), all of them: headers, footers, superblocks.
 //!
 //! `ingest_figures FOLDER [SLICES]`
 
 use journal::device::{Access, Aligned, Disk, DiskFile, Flight, IN_FLIGHT_MAX, Part, RealDisk};
 use journal::place::SegmentNumber;
 use journal::{Create, JoinRequest, Journal};
+use memmap2::MmapMut;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use record::build::BodyBuilder;
 use record::chunk::Descriptor;
 use record::conversation::Continuation;
@@ -24,6 +27,7 @@ use record::ids::{GroupId, Incarnation, JournalId, SplitterId, VolumeId};
 use record::op::Op;
 use record::position::{Label, Session, SplitterIncarnation, StreamSeq};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -104,15 +108,21 @@ fn ingest(folder: &Path, record_bytes: usize, slices: usize, life: Life) -> Resu
         Life::Running => SLICES_AHEAD,
         Life::Young => 1,
     };
+    let mut outbox = Outbox::new(SLICE_BYTES / CHUNK_BYTES)?;
     for slice in 0..ahead + slices {
-        let chunks = writer.lay(SLICE_BYTES);
-        let one = raw.one_by_one(&chunks)?;
-        let (before, began, cpu) = (written(), Instant::now(), cpu_seconds()?);
-        writer.append(&chunks)?;
-        let (ours, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
-        let flown = raw.flown(&chunks)?;
+        let (mut ours, mut cpu, mut bytes) = (0.0, 0.0, 0);
+        for first in (0..SLICE_BYTES / CHUNK_BYTES).step_by(BATCH_CHUNKS) {
+            let batch = first..first + BATCH_CHUNKS;
+            writer.lay(&mut outbox, batch.clone());
+            let (before, began, used) = (written(), Instant::now(), cpu_seconds()?);
+            writer.append(&outbox, batch)?;
+            (ours, cpu) = (ours + began.elapsed().as_secs_f64(), cpu + cpu_seconds()? - used);
+            bytes += written() - before;
+        }
+        let one = raw.one_by_one(&outbox)?;
+        let flown = raw.flown(&outbox)?;
         if slice >= ahead {
-            handed += written() - before - SLICE_BYTES as u64;
+            handed += bytes;
             ratios.push(one / ours);
             flights.push(flown / ours);
             raws.push(SLICE_BYTES as f64 / one);
@@ -127,10 +137,41 @@ fn ingest(folder: &Path, record_bytes: usize, slices: usize, life: Life) -> Resu
     Ok(Figures { ratio: median(ratios), flown: median(flights), raw: median(raws), cpu: median(cpus), bytes })
 }
 
-/// A chunk in memory that direct I/O takes, as it lies in an outbox.
-struct Laid {
-    area: Aligned,
-    payload: Aligned,
+/// Chunks in shared memory, in slots that are filled again and again, as in a splitter's outbox.
+struct Outbox {
+    memory: MmapMut,
+    /// Of each slot, the bytes of its header area and of its payload area.
+    lengths: Vec<(usize, usize)>,
+}
+
+/// Bytes of a slot: a header area, and a payload area.
+const AREA_BYTES: usize = 16 << 10;
+const SLOT_BYTES: usize = AREA_BYTES + CHUNK_BYTES;
+
+impl Outbox {
+    fn new(slots: usize) -> Result<Self, Failure> {
+        let file = fs::File::from(memfd_create("outbox", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len((slots * SLOT_BYTES) as u64)?;
+        #[expect(unsafe_code, reason = "shared memory, as an outbox is")]
+        // SAFETY: the file is this function's own; nobody else has it, to write it or to make it shorter.
+        let memory = unsafe { MmapMut::map_mut(&file)? };
+        Ok(Self { memory, lengths: vec![(0, 0); slots] })
+    }
+
+    fn fill(&mut self, slot: usize, area: &[u8], payload: &[u8]) {
+        self.lengths[slot] = (area.len(), payload.len());
+        let memory = &mut self.memory[slot * SLOT_BYTES..][..SLOT_BYTES];
+        memory[..area.len()].copy_from_slice(area);
+        memory[AREA_BYTES..][..payload.len()].copy_from_slice(payload);
+    }
+
+    /// Header area and payload area of each.
+    fn chunks(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.memory
+            .chunks(SLOT_BYTES)
+            .zip(&self.lengths)
+            .map(|(slot, (area, payload))| (&slot[..*area], &slot[AREA_BYTES..][..*payload]))
+    }
 }
 
 /// A journal and the stream of a splitter.
@@ -183,11 +224,10 @@ impl Writer {
         })
     }
 
-    /// Chunks with so much payload, at random places of the volume.
-    fn lay(&mut self, bytes: usize) -> Vec<Laid> {
-        let mut chunks = Vec::new();
+    /// Fills slots of the outbox with chunks at random places of the volume.
+    fn lay(&mut self, outbox: &mut Outbox, slots: Range<usize>) {
         let sectors = self.record.len() as u64 / 512;
-        for _ in 0..bytes / CHUNK_BYTES {
+        for slot in slots {
             let mut builder = BodyBuilder::new(ID, self.session, self.next);
             for _ in 0..CHUNK_BYTES / self.record.len() {
                 // SplitMix64.
@@ -204,16 +244,13 @@ impl Writer {
                 self.next = self.next.next();
             }
             let body = builder.finish();
-            chunks.push(Laid { area: Aligned::copy_of(&body.header), payload: Aligned::copy_of(&body.payload) });
+            outbox.fill(slot, &body.header, &body.payload);
         }
-        chunks
     }
 
-    fn append(&mut self, chunks: &[Laid]) -> Result<(), Failure> {
-        for batch in chunks.chunks(BATCH_CHUNKS) {
-            let batch: Vec<(&[u8], &[u8])> = batch.iter().map(|laid| (&laid.area[..], &laid.payload[..])).collect();
-            self.journal.append_many(self.session, &batch)?;
-        }
+    fn append(&mut self, outbox: &Outbox, slots: Range<usize>) -> Result<(), Failure> {
+        let batch: Vec<(&[u8], &[u8])> = outbox.chunks().skip(slots.start).take(slots.len()).collect();
+        self.journal.append_many(self.session, &batch)?;
         while self.life == Life::Running && self.journal.status().segments > SEGMENTS_KEPT {
             self.journal.retire(self.oldest)?;
             self.oldest = self.oldest.next();
@@ -246,29 +283,29 @@ impl Raw {
         at
     }
 
-    fn one_by_one(&mut self, chunks: &[Laid]) -> Result<f64, Failure> {
+    fn one_by_one(&mut self, outbox: &Outbox) -> Result<f64, Failure> {
         let mut at = self.turn();
         let began = Instant::now();
-        for laid in chunks {
-            self.file.write_at(&[std::io::IoSlice::new(&laid.payload)], at)?;
-            at += laid.payload.len() as u64;
+        for (_, payload) in outbox.chunks() {
+            self.file.write_at(&[std::io::IoSlice::new(payload)], at)?;
+            at += payload.len() as u64;
         }
         Ok(began.elapsed().as_secs_f64())
     }
 
-    fn flown(&mut self, chunks: &[Laid]) -> Result<f64, Failure> {
+    fn flown(&mut self, outbox: &Outbox) -> Result<f64, Failure> {
         let mut at = self.turn();
         let began = Instant::now();
         let mut outcome = Ok(());
         self.file.fly(&mut |flight: &mut dyn Flight<'_>| {
-            for (begun, laid) in chunks.iter().enumerate() {
+            for (begun, (_, payload)) in outbox.chunks().enumerate() {
                 if begun >= IN_FLIGHT_MAX
                     && let Some((_, Err(error))) = flight.wait()
                 {
                     outcome = Err(error);
                 }
-                flight.begin(vec![Part::of(&laid.payload)], at);
-                at += laid.payload.len() as u64;
+                flight.begin(vec![Part::of(payload)], at);
+                at += payload.len() as u64;
             }
             while let Some((_, done)) = flight.wait() {
                 if let Err(error) = done {

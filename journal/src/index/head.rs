@@ -5,12 +5,14 @@
 //! that follows. It answers for the newest version only, and may say that it does not know: what it lacks is found in the
 //! history of versions, so that losing it, or parts of it, costs time and nothing else. Knows no file and no path.
 
+mod pages;
 mod region;
 
 pub(crate) use region::REGION_BLOCKS;
 
 use super::stamp::{Said, Stamp};
 use super::{Content, Home};
+use pages::Pages;
 use record::geometry::{BLOCK_SECTORS, Extent};
 use record::position::Position;
 use region::{Arena, Region};
@@ -33,6 +35,8 @@ pub(crate) struct HeadMap {
     blank: Stamp,
     /// What was let go and is still to be freed.
     dying: Vec<Detail>,
+    /// The memory of all tracts.
+    pages: Pages,
 }
 
 #[derive(Debug)]
@@ -62,7 +66,7 @@ struct Part {
 impl HeadMap {
     /// Of a volume that has only what it joined with.
     pub(crate) fn new() -> Self {
-        Self { tracts: Vec::new(), blank: Stamp::BASE, dying: Vec::new() }
+        Self { tracts: Vec::new(), blank: Stamp::BASE, dying: Vec::new(), pages: Pages::default() }
     }
 
     /// From here on nothing is known but what is put in.
@@ -78,7 +82,9 @@ impl HeadMap {
     /// A record changed an extent.
     pub(crate) fn insert(&mut self, extent: Extent, position: Position, content: Content) {
         // One tract of what earlier changes have let go.
-        self.dying.pop();
+        if let Some(dead) = self.dying.pop() {
+            dead.arena.end(&mut self.pages);
+        }
         match Stamp::of(position, content) {
             Some(stamp) => self.put(extent, stamp),
             None => self.forget(),
@@ -93,7 +99,7 @@ impl HeadMap {
             None | Some(Tract::Uniform(_)) => 0,
             Some(Tract::Detailed(detail)) => {
                 let into = index(block % TRACT_BLOCKS);
-                detail.regions[into / REGION_BLOCKS].touch(&detail.arena, into % REGION_BLOCKS, depth)
+                detail.regions[into / REGION_BLOCKS].touch(&self.pages, &detail.arena, into % REGION_BLOCKS, depth)
             }
         }
     }
@@ -132,7 +138,7 @@ impl HeadMap {
                     self.dying.push(*detail);
                 }
             } else {
-                slot.detail().put(into, count, stamp);
+                slot.detail().put(&mut self.pages, into, count, stamp);
             }
             at = until;
         }
@@ -141,7 +147,7 @@ impl HeadMap {
     fn put_part(&mut self, block: u64, mask: u8, stamp: Stamp) {
         let (tract, into) = (block / TRACT_BLOCKS, index(block % TRACT_BLOCKS));
         self.grow(tract);
-        self.tracts[index(tract)].detail().put_part(into, mask, stamp);
+        self.tracts[index(tract)].detail().put_part(&mut self.pages, into, mask, stamp);
     }
 
     fn grow(&mut self, tract: u64) {
@@ -160,7 +166,7 @@ impl HeadMap {
         let stamp = match self.tracts.get(index(block / TRACT_BLOCKS)) {
             None => self.blank,
             Some(Tract::Uniform(stamp)) => *stamp,
-            Some(Tract::Detailed(detail)) => detail.get(index(block % TRACT_BLOCKS)),
+            Some(Tract::Detailed(detail)) => detail.get(&self.pages, index(block % TRACT_BLOCKS)),
         };
         match stamp.said() {
             Said::Version(position, home) => Some((position, home)),
@@ -192,7 +198,7 @@ impl HeadMap {
                 Some(Tract::Uniform(stamp)) => tell(sectors(at), sectors(until), *stamp),
                 Some(Tract::Detailed(detail)) => {
                     let base = tract * TRACT_BLOCKS;
-                    detail.resolve(index(at - base), index(until - base), |start, end, stamp| {
+                    detail.resolve(&self.pages, index(at - base), index(until - base), |start, end, stamp| {
                         tell(sectors(base) + start, sectors(base) + end, stamp);
                     });
                 }
@@ -228,27 +234,27 @@ impl Tract {
 }
 
 impl Detail {
-    fn get(&self, block: usize) -> Stamp {
-        self.regions[block / REGION_BLOCKS].get(&self.arena, block % REGION_BLOCKS)
+    fn get(&self, pages: &Pages, block: usize) -> Stamp {
+        self.regions[block / REGION_BLOCKS].get(pages, &self.arena, block % REGION_BLOCKS)
     }
 
-    fn put(&mut self, first: usize, count: usize, stamp: Stamp) {
+    fn put(&mut self, pages: &mut Pages, first: usize, count: usize, stamp: Stamp) {
         let (mut at, end) = (first, first + count);
         while at < end {
             let region = at / REGION_BLOCKS;
             let until = end.min((region + 1) * REGION_BLOCKS);
-            self.regions[region].set(&mut self.arena, at % REGION_BLOCKS, until - at, stamp);
+            self.regions[region].set(pages, &mut self.arena, at % REGION_BLOCKS, until - at, stamp);
             at = until;
         }
         if self.arena.is_wasteful() {
-            self.arena.pack(&mut self.regions);
+            self.arena.pack(pages, &mut self.regions);
         }
     }
 
     /// Some sectors of a block get a stamp, the others keep theirs.
-    fn put_part(&mut self, block: usize, mask: u8, stamp: Stamp) {
+    fn put_part(&mut self, pages: &mut Pages, block: usize, mask: u8, stamp: Stamp) {
         let key = key(block);
-        let before = self.get(block);
+        let before = self.get(pages, block);
         let mut parts = match before {
             Stamp::MIXED => self.parts.remove(&key).unwrap_or_default(),
             whole => vec![Part { mask: WHOLE, stamp: whole }],
@@ -259,15 +265,15 @@ impl Detail {
         parts.retain(|part| part.mask != 0);
         parts.push(Part { mask, stamp });
         if parts.len() == 1 {
-            self.put(block, 1, stamp);
+            self.put(pages, block, 1, stamp);
         } else {
             self.parts.insert(key, parts);
-            self.put(block, 1, Stamp::MIXED);
+            self.put(pages, block, 1, Stamp::MIXED);
         }
     }
 
     /// Tells runs of sectors of blocks, `last` not included, counted from the tract's start.
-    fn resolve(&self, first: usize, last: usize, mut tell: impl FnMut(u64, u64, Stamp)) {
+    fn resolve(&self, pages: &Pages, first: usize, last: usize, mut tell: impl FnMut(u64, u64, Stamp)) {
         let sectors = |block: usize| block as u64 * BLOCK_SECTORS;
         let mut at = first;
         while at < last {
@@ -279,7 +285,7 @@ impl Detail {
                 tell(sectors(at), sectors(until), *stamp);
             } else {
                 for block in at..until {
-                    match self.get(block) {
+                    match self.get(pages, block) {
                         Stamp::MIXED => self.resolve_parts(block, &mut tell),
                         stamp => tell(sectors(block), sectors(block + 1), stamp),
                     }

@@ -31,6 +31,11 @@ pub(crate) type Source<'s, 'b> = &'s mut dyn FnMut() -> Option<Prepared<'b>>;
 /// Who is told of each chunk that is durable, in order.
 pub(crate) type Landed<'s> = &'s mut dyn FnMut(Chunk, &Notes);
 
+/// Most chunks that are checked before there is room for them in the flight: as many as an appliance hands over at once. All in one
+/// go, since a splitter has just written them: whoever waits for the disk between two of them finds his caches cold, and
+/// checksums take three times as long.
+const READY_MAX: usize = 16;
+
 /// A chunk that has been written, or is being.
 struct Flying {
     chunk: Chunk,
@@ -44,7 +49,7 @@ struct Flying {
 
 /// What is to be written next.
 struct Coming<'s, 'c, 'b> {
-    /// Checked while the disk was busy; at most `IN_FLIGHT_MAX`.
+    /// Checked while the disk was busy; at most `READY_MAX`.
     ready: VecDeque<Prepared<'b>>,
     source: &'s mut (dyn FnMut() -> Option<Prepared<'b>> + 'c),
 }
@@ -62,7 +67,7 @@ impl<'b> Coming<'_, '_, 'b> {
     }
 
     fn look_ahead(&mut self) {
-        while self.ready.len() < IN_FLIGHT_MAX
+        while self.ready.len() < READY_MAX
             && let Some(chunk) = (self.source)()
         {
             self.ready.push_back(chunk);

@@ -8,8 +8,10 @@
 //! ```
 //!
 //! so a look-up counts the bits of one word, and a block costs six bytes whatever the number of blocks. An arena of pages of
-//! one size, since half a million allocations that grow all the time leave a third as much between them as they hold.
+//! one size, since half a million allocations that grow all the time leave a third as much between them as they hold; the
+//! pages themselves are the whole map's (`pages`).
 
+use super::pages::{PAGE_BYTES, PageNumber, Pages};
 use crate::index::stamp::{STAMP_BYTES, Stamp};
 
 /// Blocks of a region: 2 MiB.
@@ -41,16 +43,13 @@ pub(crate) struct Stretch {
 /// Where the packed regions of a tract lie.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
-    /// Each of `PAGE_BYTES`; no stretch crosses from one into the next.
-    pages: Vec<Vec<u8>>,
+    /// No stretch crosses from one into the next.
+    pages: Vec<PageNumber>,
     /// Bytes given out of the last page.
     used: usize,
     /// Bytes that no region has any more.
     waste: usize,
 }
-
-/// Bytes of a page of an arena.
-const PAGE_BYTES: usize = 32 * 1024;
 
 impl Stretch {
     fn page(self) -> usize {
@@ -78,22 +77,24 @@ fn stretch(at: usize, len: usize, room: usize) -> Stretch {
 }
 
 impl Arena {
-    fn of(&self, stretch: Stretch) -> &[u8] {
-        &self.pages[stretch.page()][stretch.range()]
+    #[inline]
+    fn of<'p>(&self, pages: &'p Pages, stretch: Stretch) -> &'p [u8] {
+        &pages.page(self.pages[stretch.page()])[stretch.range()]
     }
 
-    fn of_mut(&mut self, stretch: Stretch) -> &mut [u8] {
-        &mut self.pages[stretch.page()][stretch.range()]
+    #[inline]
+    fn of_mut<'p>(&self, pages: &'p mut Pages, stretch: Stretch) -> &'p mut [u8] {
+        &mut pages.page_mut(self.pages[stretch.page()])[stretch.range()]
     }
 
     /// A stretch of zeros, so many bytes of it in use.
-    fn begin(&mut self, len: usize) -> Stretch {
+    fn begin(&mut self, pages: &mut Pages, len: usize) -> Stretch {
         let room = room_for(len);
         if self.pages.is_empty() || PAGE_BYTES - self.used < room {
             if !self.pages.is_empty() {
                 self.waste += PAGE_BYTES - self.used;
             }
-            self.pages.push(vec![0; PAGE_BYTES]);
+            self.pages.push(pages.take());
             self.used = 0;
         }
         let at = (self.pages.len() - 1) * PAGE_BYTES + self.used;
@@ -102,18 +103,13 @@ impl Arena {
     }
 
     /// The same bytes with `more` zeros behind them.
-    fn longer(&mut self, old: Stretch, more: usize) -> Stretch {
+    fn longer(&mut self, pages: &mut Pages, old: Stretch, more: usize) -> Stretch {
         let len = usize::from(old.len) + more;
         if len <= usize::from(old.room) {
             return stretch(old.at as usize, len, usize::from(old.room));
         }
-        let new = self.begin(len);
-        if old.page() == new.page() {
-            self.pages[new.page()].copy_within(old.range(), new.range().start);
-        } else if let [from, .., to] = &mut self.pages[old.page()..] {
-            // A new stretch is always in the last page.
-            to[new.range().start..][..old.range().len()].copy_from_slice(&from[old.range()]);
-        }
+        let new = self.begin(pages, len);
+        pages.copy((self.pages[old.page()], old.range()), (self.pages[new.page()], new.range().start));
         self.waste += usize::from(old.room);
         new
     }
@@ -124,18 +120,23 @@ impl Arena {
     }
 
     /// Packs all of its regions closer.
-    pub(crate) fn pack(&mut self, regions: &mut [Region]) {
+    pub(crate) fn pack(&mut self, pages: &mut Pages, regions: &mut [Region]) {
         let mut packed = Self::default();
         for region in regions {
             if let Region::Packed(old) = region {
-                let new = packed.begin(usize::from(old.len));
-                packed.of_mut(new).copy_from_slice(self.of(*old));
+                let new = packed.begin(pages, usize::from(old.len));
+                pages.copy((self.pages[old.page()], old.range()), (packed.pages[new.page()], new.range().start));
                 *old = new;
             }
         }
         // What is left at the ends of pages cannot be had back.
         packed.waste = 0;
-        *self = packed;
+        std::mem::replace(self, packed).end(pages);
+    }
+
+    /// Its pages are nobody's any more.
+    pub(crate) fn end(self, pages: &mut Pages) {
+        pages.give_back(&self.pages);
     }
 
     /// Bytes on the heap.
@@ -147,11 +148,11 @@ impl Arena {
 impl Region {
     /// The stamp of a block, which is below `REGION_BLOCKS`.
     #[inline]
-    pub(crate) fn get(self, arena: &Arena, block: usize) -> Stamp {
+    pub(crate) fn get(self, pages: &Pages, arena: &Arena, block: usize) -> Stamp {
         match self {
             Self::Uniform(stamp) => stamp,
             Self::Packed(stretch) => {
-                let bytes = arena.of(stretch);
+                let bytes = arena.of(pages, stretch);
                 let at = if is_set(bytes, block) { STAMPS_AT + rank(bytes, block) * STAMP_BYTES } else { 0 };
                 stamp_at(bytes, at)
             }
@@ -159,7 +160,7 @@ impl Region {
     }
 
     /// Gives blocks a stamp. `first + count` is at most `REGION_BLOCKS`.
-    pub(crate) fn set(&mut self, arena: &mut Arena, first: usize, count: usize, stamp: Stamp) {
+    pub(crate) fn set(&mut self, pages: &mut Pages, arena: &mut Arena, first: usize, count: usize, stamp: Stamp) {
         let before = match *self {
             Self::Packed(stretch) if count >= REGION_BLOCKS => {
                 arena.waste += usize::from(stretch.room);
@@ -172,19 +173,19 @@ impl Region {
             }
             Self::Uniform(all) if all == stamp => return,
             Self::Uniform(all) => {
-                let stretch = arena.begin(STAMPS_AT);
-                arena.of_mut(stretch)[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
+                let stretch = arena.begin(pages, STAMPS_AT);
+                arena.of_mut(pages, stretch)[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
                 stretch
             }
             Self::Packed(stretch) => stretch,
         };
-        let bytes = arena.of(before);
+        let bytes = arena.of(pages, before);
         let at = STAMPS_AT + rank(bytes, first) * STAMP_BYTES;
         let end = STAMPS_AT + rank(bytes, first + count) * STAMP_BYTES;
         let needed = count * STAMP_BYTES;
         let more = needed - (end - at);
-        let after = arena.longer(before, more);
-        let bytes = arena.of_mut(after);
+        let after = arena.longer(pages, before, more);
+        let bytes = arena.of_mut(pages, after);
         if more > 0 {
             bytes.copy_within(end..usize::from(before.len), end + more);
             set_bits(bytes, first, count);
@@ -198,12 +199,12 @@ impl Region {
 
     /// Reads some of what `set` will need of a block, and answers with something of it: `depth` 0 only where it is, 1
     /// also which blocks have stamps of their own, 2 also the stamp.
-    pub(crate) fn touch(self, arena: &Arena, block: usize, depth: u8) -> usize {
+    pub(crate) fn touch(self, pages: &Pages, arena: &Arena, block: usize, depth: u8) -> usize {
         match self {
             Self::Uniform(_) => 0,
             Self::Packed(stretch) if depth == 0 => usize::from(stretch.len),
             Self::Packed(stretch) => {
-                let bytes = arena.of(stretch);
+                let bytes = arena.of(pages, stretch);
                 if depth == 1 {
                     return usize::from(bytes[BITS_AT]).wrapping_add(usize::from(bytes[STAMPS_AT - 1]));
                 }
