@@ -136,6 +136,10 @@ impl Pages {
 mod tests {
     use super::*;
 
+    fn mark(n: usize) -> u8 {
+        (n % 251 + 1).to_le_bytes()[0]
+    }
+
     #[test]
     fn pages_are_zeros_and_nobody_elses_however_often_they_were_used() {
         let mut pages = Pages::default();
@@ -143,10 +147,10 @@ mod tests {
         let all: Vec<PageNumber> = (0..count).map(|_| pages.take()).collect();
         for (n, page) in all.iter().enumerate() {
             assert!(pages.page(*page).iter().all(|byte| *byte == 0));
-            pages.page_mut(*page).fill((n % 251) as u8 + 1);
+            pages.page_mut(*page).fill(mark(n));
         }
         for (n, page) in all.iter().enumerate() {
-            assert!(pages.page(*page).iter().all(|byte| *byte == (n % 251) as u8 + 1), "page {n}");
+            assert!(pages.page(*page).iter().all(|byte| *byte == mark(n)), "page {n}");
         }
         // From a slab into the next, and back, and inside one.
         for (from, to) in [(3, count - 1), (count - 2, 5), (7, 9)] {
