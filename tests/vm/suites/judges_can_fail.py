@@ -17,7 +17,7 @@ import cli  # noqa: E402
 from churn import Churn, judge  # noqa: E402
 from fio import Fio, total  # noqa: E402
 from machine import (  # noqa: E402
-    Aligned, fsck_clean, mkfs, mounted, mount, opened, reads_eio, same_content, size_of, umount,
+    Aligned, dm, fsck_clean, mkfs, mounted, mount, opened, reads_eio, same_content, size_of, umount,
 )
 from sectors import Load, Stream, sector_bytes  # noqa: E402
 from trees import FileLoad, differences, tree_digest  # noqa: E402
@@ -25,11 +25,6 @@ from undisk_suite import Failure, Suite, need, poll, run, same  # noqa: E402
 
 POOL, THIN = "/dev/mapper/pool", "/dev/mapper/thin"
 SIZE = 256 << 20
-
-
-def dm(name, table):
-    """Makes a device-mapper device; without udev dmsetup makes the node itself."""
-    run("dmsetup", "create", name, "--noudevsync", "--verifyudev", "--table", table)
 
 
 def snapshot(number):

@@ -129,10 +129,22 @@ def slow_table(below, mib, ms):
     return f"0 {mib * 2048} delay {below} 0 0 {below} 0 {ms}"
 
 
+def dm(name, table):
+    """Makes a device-mapper device; without udev dmsetup makes the node itself."""
+    run("dmsetup", "create", name, "--noudevsync", "--verifyudev", "--table", table)
+    return f"/dev/mapper/{name}"
+
+
+def dm_becomes(name, table):
+    """Gives a device-mapper device another table, whatever it is busy with."""
+    run("dmsetup", "suspend", "--noflush", "--nolockfs", "--noudevsync", name, timeout=120)
+    run("dmsetup", "reload", name, "--table", table)
+    run("dmsetup", "resume", "--noudevsync", name)
+
+
 def slow_disk(name, below, mib, ms):
     """A disk of which writes take so long, on top of another one."""
-    run("dmsetup", "create", name, "--noudevsync", "--verifyudev", "--table", slow_table(below, mib, ms))
-    return f"/dev/mapper/{name}"
+    return dm(name, slow_table(below, mib, ms))
 
 
 @contextlib.contextmanager
