@@ -18,6 +18,7 @@ use journal::device::{Access, Aligned, Disk, DiskFile, Flight, IN_FLIGHT_MAX, Pa
 use journal::place::SegmentNumber;
 use journal::{Create, JoinRequest, Journal};
 use memmap2::MmapMut;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use record::build::BodyBuilder;
 use record::chunk::Descriptor;
@@ -151,10 +152,12 @@ const SLOT_BYTES: usize = AREA_BYTES + CHUNK_BYTES;
 impl Outbox {
     fn new(slots: usize) -> Result<Self, Failure> {
         let file = fs::File::from(memfd_create("outbox", MFdFlags::MFD_CLOEXEC)?);
-        file.set_len((slots * SLOT_BYTES) as u64)?;
+        // As an outbox has it: all of its memory, before it is mapped.
+        fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(slots * SLOT_BYTES)?)?;
         #[expect(unsafe_code, reason = "shared memory, as an outbox is")]
         // SAFETY: the file is this function's own; nobody else has it, to write it or to make it shorter.
-        let memory = unsafe { MmapMut::map_mut(&file)? };
+        let memory = mapping::placed(|| unsafe { MmapMut::map_mut(&file) })?;
+        mapping::into_huge_pages(&memory);
         Ok(Self { memory, lengths: vec![(0, 0); slots] })
     }
 

@@ -138,5 +138,5 @@ fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the mapping is only read, and only at places that the splitter has sealed: by the protocol it leaves
     // those bytes alone until they are acknowledged as committed, and lengths are checked against the file before
     // each use. Both processes are root's.
-    unsafe { Mmap::map(file) }
+    mapping::placed(|| unsafe { Mmap::map(file) })
 }

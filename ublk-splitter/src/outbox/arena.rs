@@ -16,9 +16,11 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps all of a file.
+    /// Maps all of a file, which has its memory already.
     pub fn map(file: &File) -> io::Result<Self> {
-        Ok(Self { map: MmapRaw::map_raw(file)? })
+        let map = mapping::placed(|| MmapRaw::map_raw(file))?;
+        mapping::into_huge_pages(&map);
+        Ok(Self { map })
     }
 
     fn check(&self, at: usize, len: usize, align: usize) {
