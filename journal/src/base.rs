@@ -5,7 +5,6 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::unistd::{Whence, lseek};
 use record::geometry::{Extent, SECTOR_BYTES};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -112,15 +111,6 @@ impl FileBase {
         }
         Ok(())
     }
-
-    fn seek(&self, at: u64, whence: Whence) -> Option<u64> {
-        // The file's own offset is used for nothing else: all other access is positioned.
-        match lseek(&self.file, i64::try_from(at).ok()?, whence) {
-            Ok(found) => u64::try_from(found).ok(),
-            Err(Errno::ENXIO) => Some(u64::MAX),
-            Err(_) => None,
-        }
-    }
 }
 
 fn too_short(has: u64, bytes: u64) -> io::Error {
@@ -168,15 +158,11 @@ impl BaseDevice for FileBase {
             return holes;
         }
         while at < end {
-            let Some(hole) = self.seek(at, Whence::SeekHole) else { return Vec::new() };
-            if hole >= end {
-                break;
-            }
-            let Some(data) = self.seek(hole, Whence::SeekData) else { return Vec::new() };
+            let Ok(data) = allocated::next(&self.file, at, end) else { return Vec::new() };
+            let data = data.unwrap_or(end..end);
             // Rounded inwards: a sector that is a hole only in part holds data.
-            let (first, last) = (hole.div_ceil(SECTOR_BYTES), data.min(end) / SECTOR_BYTES);
-            holes.extend(Extent::between(first, last));
-            at = data;
+            holes.extend(Extent::between(at.div_ceil(SECTOR_BYTES), data.start / SECTOR_BYTES));
+            at = data.end;
         }
         holes
     }

@@ -262,24 +262,26 @@ impl Backing {
         Ok(())
     }
 
-    /// The first extent from sector `from` on that may hold data: allocated in a file, the rest of it on a device. In
-    /// a file, what lies between is a hole now; the caller holds no lock, so a host may fill it meanwhile, with a
-    /// record.
-    pub fn data_from(&self, from: u64) -> io::Result<Option<Extent>> {
-        let end = self.size.get();
+    /// The first extent between these sectors that may hold data: with space of its own in a file, all of it on a device.
+    /// Another may follow without a gap. In a file, what lies between is a hole now; the caller holds no lock, so a host may
+    /// fill it meanwhile, with a record.
+    pub fn data_between(&self, from: u64, end: u64) -> io::Result<Option<Extent>> {
+        let end = end.min(self.size.get());
         match self.nature {
             Nature::Device => Ok(Extent::between(from, end)),
             Nature::File => {
-                let Some(start) = seek(&self.file, from * 512, libc::SEEK_DATA)? else {
-                    return Ok(None);
-                };
-                let stop = seek(&self.file, start, libc::SEEK_HOLE)?.unwrap_or(end * 512);
-                Ok(Extent::between((start / 512).max(from), stop.div_ceil(512).min(end)))
+                let data = allocated::next(&self.file, from * 512, end * 512)?;
+                Ok(data.and_then(|data| Extent::between((data.start / 512).max(from), data.end.div_ceil(512).min(end))))
             }
         }
     }
 
-    /// Bytes that hold data now: allocated extents of a file, all of a device.
+    /// The first extent from sector `from` on that may hold data, as [`Self::data_between`].
+    pub fn data_from(&self, from: u64) -> io::Result<Option<Extent>> {
+        self.data_between(from, self.size.get())
+    }
+
+    /// Bytes that may hold data now: what has space in a file, all of a device.
     pub fn data_bytes(&self) -> io::Result<u64> {
         let (mut at, mut bytes) = (0, 0);
         while let Some(extent) = self.data_from(at)? {
@@ -414,17 +416,6 @@ fn direct_io_alignment(file: &File) -> io::Result<Option<u32>> {
     let answer = unsafe { answer.assume_init() };
     let known = answer.stx_mask & libc::STATX_DIOALIGN != 0 && answer.stx_dio_offset_align != 0;
     Ok(known.then_some(answer.stx_dio_offset_align))
-}
-
-fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
-    let from = i64::try_from(from).map_err(io::Error::other)?;
-    // SAFETY: lseek touches no memory. Nobody else depends on the file's position: all I/O names its offset.
-    let at = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
-    if at >= 0 {
-        return u64::try_from(at).map(Some).map_err(io::Error::other);
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
 }
 
 #[cfg(test)]

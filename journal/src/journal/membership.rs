@@ -86,10 +86,10 @@ impl Journal {
         self.joining_base(volume)?.write(extent, data).map_err(|source| self.base_failure("write", volume, source))
     }
 
-    /// Zeroes (as a hole) in a joining volume's replica. Durable after `base_sync`. Refused once it has joined.
+    /// Zeroes, with space for them, in a joining volume's replica. Durable after `base_sync`. Refused once it has joined.
     pub fn base_zero(&self, volume: Incarnation, extent: Extent) -> Result<(), JournalError> {
         self.fitting(volume, extent)?;
-        self.joining_base(volume)?.zero(extent).map_err(|source| self.base_failure("zero", volume, source))
+        self.joining_base(volume)?.allocate_zeros(extent).map_err(|source| self.base_failure("zero", volume, source))
     }
 
     /// Makes a volume's replica durable.

@@ -14,6 +14,7 @@ import cli  # noqa: E402
 from captures import replica_of, settled  # noqa: E402
 from machine import (  # noqa: E402
     allocated, content_digest, discard, fsck_clean, fstrim, io_errors, lasting_disk, mkfs, mounted, opened, same_content,
+    zero_out,
 )
 from undisk_suite import Suite, need, poll, run, same  # noqa: E402
 
@@ -89,6 +90,45 @@ def file_system(suite, fs, mode):
     os.unlink(backing)
 
 
+def taken(suite, mode):
+    """Space that was taken and holds zeros is no hole: it is there again after a discard was undone."""
+    name = f"taken-{mode}"
+    backing, replica = f"/mnt/store/{name}.img", f"/mnt/store/{name}.replica"
+    size, thick = 64, 40
+    with open(backing, "wb") as file:
+        file.write(suite.rng.randbytes(4 * MIB))
+        # Written zeros, space that was never written, and holes behind it.
+        file.write(bytes(6 * MIB))
+        os.posix_fallocate(file.fileno(), 10 * MIB, (thick - 10) * MIB)
+        file.truncate(size * MIB)
+    device = cli.create_volume(name, backing, replica=replica)
+    cli.wait_protected(name)
+    need_space(replica, thick * MIB, "joined")
+    cli.undisk("group", "set", name, f"distribution={mode}")
+    with opened(device, os.O_RDWR) as fd:
+        zero_out(fd, 50 * MIB, 2 * MIB)
+        os.fsync(fd)
+    settled(name, mode)
+    need_space(backing, (thick + 2) * MIB, "zeros were written")
+    cli.bookmark(name, "thick")
+    with opened(device, os.O_RDWR) as fd:
+        discard(fd, 0, size * MIB)
+    settled(name, mode)
+    need_space(backing, 0, "everything was discarded")
+    if mode == "eager":
+        need_space(replica, 0, "everything was discarded")
+    undo = cli.ask("rollback", f"{name}@#thick", "--yes", timeout=600)["rollback"]["undo_bookmark"]
+    settled(name, mode)
+    need_space(backing, (thick + 2) * MIB, "rolled back")
+    if mode == "eager":
+        need_space(replica, (thick + 2) * MIB, "rolled back")
+    cli.undisk("rollback", f"{name}@#{undo}", "--yes", timeout=600)
+    settled(name, mode)
+    need_space(backing, 0, "rolled forward")
+    cli.undisk("volume", "remove", name)
+    os.unlink(backing)
+
+
 def resident(pid):
     """Bytes of memory that a process has."""
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
@@ -148,6 +188,10 @@ def body(suite):
         for mode in ("lazy", "eager"):
             with suite.case(f"{fs}-{mode}-everything-comes-back-and-goes-again"):
                 file_system(suite, fs, mode)
+
+    for mode in ("lazy", "eager"):
+        with suite.case(f"space-that-was-taken-comes-back-{mode}"):
+            taken(suite, mode)
 
     for mode in ("lazy", "eager"):
         with suite.case(f"a-terabyte-costs-next-to-nothing-{mode}"):

@@ -75,14 +75,15 @@ def backings(suite):
     kinds["ext4"] = "/mnt/store/b.img"
     run("truncate", "-s", "400M", "/mnt/store/xfs.disk")
     run("truncate", "-s", "32M", "/mnt/store/loop.disk")
-    # Its files have no holes that could be punched.
+    # A loop device over it cannot punch.
     os.makedirs("/mnt/ram", exist_ok=True)
     run("mount", "-t", "ramfs", "none", "/mnt/ram")
-    kinds["ramfs"] = "/mnt/ram/b.img"
+    run("truncate", "-s", "32M", "/mnt/ram/dull.disk")
     run("truncate", "-s", "160M", "/mnt/store/pool.disk")
     run("modprobe", "brd", "rd_nr=1", "rd_size=32768", status=None)
     with loop_device("/mnt/store/xfs.disk") as disk, loop_device("/mnt/store/loop.disk") as plain, \
-            loop_device("/mnt/store/pool.disk") as pool:
+            loop_device("/mnt/store/pool.disk") as pool, loop_device("/mnt/ram/dull.disk") as dull:
+        kinds["dull"] = dull
         mkfs("xfs", disk)
         dm("meta", f"0 65536 linear {pool} 0")
         dm("data", f"0 {size_of(pool) // 512 - 65536} linear {pool} 65536")
@@ -99,7 +100,7 @@ def backings(suite):
                 size = None if backing.startswith("/dev/") else "32M"
                 devices[kind] = cli.create_volume(f"b-{kind}", backing, size=size)
                 cli.wait_protected(f"b-{kind}")
-                same(f"{kind} punches", cli.volume(f"b-{kind}")["punches"], kind != "ramfs")
+                same(f"{kind} punches", cli.volume(f"b-{kind}")["punches"], kind != "dull")
             script = []
             for _ in range(150):
                 what = suite.rng.choice(("write", "write", "discard", "zero"))

@@ -85,6 +85,11 @@ impl Stream {
         self.moved.notify_waiters();
     }
 
+    /// Whether zeros are to give space back.
+    pub fn reclaims_zeros(&self) -> bool {
+        lock(&self.state).policy.reclaim_zeros
+    }
+
     /// There is a link with a grant, or there is none any more.
     pub fn set_linked(&self, linked: bool) {
         let mut state = lock(&self.state);

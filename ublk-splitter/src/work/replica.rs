@@ -5,7 +5,7 @@
 
 use super::resync::wait_for_redelivery;
 use super::{Hands, Stopped, volume_of, wait};
-use crate::backing::{AlignedBuffer, PIECE_BYTES};
+use crate::backing::{AlignedBuffer, Nature, PIECE_BYTES};
 use crate::group::Group;
 use crate::outbox::Mode;
 use crate::stream::is_zero;
@@ -35,15 +35,23 @@ pub(super) async fn synchronise(group: &Group, hands: &impl Hands, incarnation: 
     volume.sync.total.store(total, Ordering::Relaxed);
     group.reset_sync_acks(incarnation);
     group.send(link, &ToAppliance::SyncBegin { volume: incarnation });
+    let keeps_zeros = volume.backing.nature() == Nature::File && !group.stream.reclaims_zeros();
     let mut buffer = AlignedBuffer::new(PIECE_BYTES);
     let (mut at, mut sent) = (0, 0);
     while let Some(extent) = volume.backing.data_from(at)? {
         for piece in extent.pieces((PIECE_BYTES / 512) as u64) {
             let bytes = read_locked(&volume, hands, piece, &mut buffer).await?;
-            // The replica is all zeros since SyncBegin, so zeros need not travel and stay holes.
-            if !is_zero(bytes) {
-                let content = record::conversation::Bytes(bytes.to_vec());
-                group.send(link, &ToAppliance::SyncData { volume: incarnation, extent: piece, content });
+            // The replica is a hole since SyncBegin, so zeros need not travel; but where a file has space for them the replica
+            // gets space, too, unless zeros are to be reclaimed. What a device has space for nobody knows.
+            let zeros = is_zero(bytes);
+            if !zeros || keeps_zeros {
+                let message = if zeros {
+                    ToAppliance::SyncZero { volume: incarnation, extent: piece }
+                } else {
+                    let content = record::conversation::Bytes(bytes.to_vec());
+                    ToAppliance::SyncData { volume: incarnation, extent: piece, content }
+                };
+                group.send(link, &message);
                 sent += piece.bytes();
                 wait(group, hands, || group.sync_acked(incarnation) + SYNC_AHEAD_BYTES >= sent, broken).await?;
             }

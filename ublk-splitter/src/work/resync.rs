@@ -107,8 +107,7 @@ async fn record_extent(
 ) -> Result<(), Stopped> {
     let mut at = extent.start().index();
     while at < extent.end() {
-        let data =
-            volume.backing.data_from(at)?.and_then(|d| Extent::between(d.start().index(), d.end().min(extent.end())));
+        let data = volume.backing.data_between(at, extent.end())?;
         let hole_end = data.map_or(extent.end(), |d| d.start().index());
         if let Some(hole) = Extent::between(at, hole_end) {
             record_hole(group, hands, volume, hole, session, lost).await?;
@@ -133,11 +132,8 @@ async fn record_hole(
 ) -> Result<(), Stopped> {
     let mut taken = volume.stream.take_reading(volume.incarnation, hole);
     taken.turn().await;
-    let still = volume.backing.data_from(hole.start().index());
-    let is_hole = match &still {
-        Ok(data) => data.is_none_or(|d| d.start().index() >= hole.end()),
-        Err(_) => false,
-    };
+    let still = volume.backing.data_between(hole.start().index(), hole.end());
+    let is_hole = matches!(still, Ok(None));
     let laid = is_hole && {
         let entry = resync_entry(Op::Punch, volume.incarnation, hole);
         volume.stream.lay_in(session, entry, &[]).is_some()
