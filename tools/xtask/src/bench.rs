@@ -17,7 +17,7 @@ use crate::{bounded, cargo, packages, test};
 /// A cold build for release, and the measuring.
 const SECONDS: u64 = 60 * 60;
 
-/// Measure the storage engine: what it takes in beside raw writes of the same bytes, and what that costs.
+/// Measure the storage engine, or the path of a request, beside what does less or the same.
 ///
 /// Slices of both alternate, and each figure is the median of them; run it on a machine that does nothing else. Every
 /// figure is one line, `RATIO name value`; they are not to be compared between machines.
@@ -43,6 +43,8 @@ enum What {
     Engine,
     /// Reads of images alone
     Image,
+    /// The path of a request in the guest, beside what a user would pick instead
+    Vm,
 }
 
 /// A program that measures: its crate's example, and the arguments of one run of it.
@@ -59,7 +61,7 @@ fn programs(args: &Args, folder: &str) -> Vec<Program> {
             let restart = Program { example: "restart_figures", arguments: vec![folder.to_string()] };
             vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed"), restart]
         }
-        What::Image => Vec::new(),
+        What::Image | What::Vm => Vec::new(),
     }
 }
 
@@ -90,8 +92,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bail!("{} {} failed", program.example, program.arguments.join(" "));
         }
     }
+    let suite = match args.what {
+        What::Engine | What::Image => IMAGE_READ,
+        What::Vm => {
+            peers(&place)?;
+            BENCH_VM
+        }
+    };
     if !args.no_vm {
-        let text = in_guest(&place, IMAGE_READ)?;
+        let text = in_guest(&place, suite)?;
         if !args.json {
             print!("{text}");
         }
@@ -103,9 +112,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The suite that reads an image beside a plain device, and the file of its lines.
+/// The suite that reads an image beside a plain device.
 const IMAGE_READ: &str = "image_read";
+/// The suite that measures the path of a request beside others.
+const BENCH_VM: &str = "bench_vm";
+/// The file of a suite's `RATIO` lines, and of what it has for people.
 const FIGURES: &str = "figures";
+const TABLE: &str = "table";
+
+/// What is measured beside undisk and comes with no Debian: rublk, into the cache. DRBD's tools are a package.
+fn peers(place: &Place) -> Result<()> {
+    packages::ensure_more(place, &["drbd-utils", "iproute2"])?;
+    let root = place.vm_cache()?.join("tools");
+    if root.join("bin/rublk").exists() {
+        return Ok(());
+    }
+    eprintln!("xtask: building rublk {RUBLK}, to be measured beside");
+    let root = root.to_str().context("the cache's name is not UTF-8")?;
+    cargo::run(place, &["install", "rublk", "--version", RUBLK, "--no-default-features", "--locked", "--root", root])
+}
+
+/// The published rublk that is measured.
+const RUBLK: &str = "0.2.15";
 
 /// The lines of a suite that measures.
 fn in_guest(place: &Place, name: &str) -> Result<String> {
@@ -120,6 +148,9 @@ fn in_guest(place: &Place, name: &str) -> Result<String> {
     let tally = suite.run(&run)?;
     if !tally.is_clean() {
         bail!("{name} failed in the guest");
+    }
+    if let Ok(table) = fs::read_to_string(file.with_file_name(TABLE)) {
+        eprintln!("{table}");
     }
     fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
 }

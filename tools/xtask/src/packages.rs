@@ -40,7 +40,12 @@ const ATTEMPTS: u32 = 3;
 
 /// Sees to it that every needed package is installed. Quick and silent when nothing is missing.
 pub fn ensure(place: &Place) -> Result<()> {
-    let missing = missing()?;
+    ensure_more(place, NEEDED)
+}
+
+/// The same for packages that only some work needs.
+pub fn ensure_more(place: &Place, needed: &[&str]) -> Result<()> {
+    let missing = missing(needed)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -74,14 +79,14 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-fn missing() -> Result<Vec<String>> {
+fn missing(needed: &[&str]) -> Result<Vec<String>> {
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-        .args(NEEDED)
+        .args(needed)
         .stderr(Stdio::null())
         .output()
         .context("run dpkg-query (the guest is built from Debian packages; other systems are not supported)")?;
-    Ok(not_installed(&String::from_utf8_lossy(&output.stdout), NEEDED))
+    Ok(not_installed(&String::from_utf8_lossy(&output.stdout), needed))
 }
 
 /// Which of `needed` the answer of dpkg-query does not call installed.

@@ -1,0 +1,274 @@
+#!/usr/bin/python3
+# vm: mem=5000 timeout=3000 timeout-full=7200 icount soak
+"""The path of a request beside all that a user would pick instead, by the instruction clock: `cargo xtask bench vm` prints the
+table and the ratios. One virtual CPU does all of it, fio, the kernel and both ends of each; a second of its clock is a billion
+instructions, whatever the machine does. What is still being worked off when fio ends (a journal, a peer) counts as well."""
+
+import contextlib
+import glob
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+import cli  # noqa: E402
+from fio import Fio  # noqa: E402
+from machine import dm, is_block, lasting_disk, mount, opened  # noqa: E402
+from undisk_suite import Suite, need, poll, run, same  # noqa: E402
+
+MIB = 1 << 20
+SIZE = 256 * MIB
+# Below what is measured; a journal; whatever else something needs: a log, a pool, a peer.
+BELOW, JOURNAL, OTHER, META = "/dev/ram0", "/dev/ram1", "/dev/ram2", "/dev/ram3"
+TARGET = "/dev/ublkb40"
+FIGURES, TABLE = "/out/figures", "/out/table"
+
+# Kind of I/O, size, iodepth, how many.
+JOBS = {
+    "w4k_qd1": ("randwrite", 4096, 1, 3000),
+    "w4k_qd16": ("randwrite", 4096, 16, 6000),
+    "w1m_qd4": ("write", MIB, 4, 150),
+    "r4k_qd1": ("randread", 4096, 1, 3000),
+    "r4k_qd16": ("randread", 4096, 16, 6000),
+    "t4k_qd16": ("randtrim", 4096, 16, 2000),
+}
+# That cannot be trimmed.
+NO_TRIM = ("rublk_loop",)
+
+
+def worked():
+    """Nanoseconds of processor time of every thread but this process's."""
+    total = 0
+    for path in glob.glob("/proc/[0-9]*/task/*/schedstat"):
+        if path.startswith(f"/proc/{os.getpid()}/"):
+            continue
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total
+
+
+def worked_off():
+    """Nanoseconds that others still work from now on, until they rest."""
+    begun = last = worked()
+    resting = 0
+    while resting < 3:
+        time.sleep(0.1)
+        now = worked()
+        # Timers and the like; a chunk that is journaled is ten times that.
+        resting = resting + 1 if now - last < 1_000_000 else 0
+        last = now
+    return last - begun
+
+
+def handed(pids):
+    """Bytes that processes handed to disks."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("write_bytes"))
+    return total
+
+
+def measure(suite, name, device, rounds, pids=()):
+    """What each load costs: I/Os a second of the instruction clock."""
+    found = {}
+    worked_off()
+    for job, (rw, size, depth, count) in JOBS.items():
+        if rw == "randtrim" and name in NO_TRIM:
+            continue
+        options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": count * rounds, "ioengine": "io_uring"}
+        if rw.startswith("rand"):
+            options["norandommap"] = True
+        bytes_before = handed(pids)
+        done = Fio(device, [options], randseed=suite.seed).finish(timeout=900)[0]
+        kind = {"randread": "read", "randtrim": "trim"}.get(rw, "write")
+        same("I/Os", done[kind]["total_ios"], count * rounds)
+        late = worked_off()
+        nanoseconds = done[kind]["runtime"] * 1e6 + late
+        speed = count * rounds * 1e9 / nanoseconds
+        found[job] = speed
+        if pids and kind == "write":
+            found[f"bytes_{job}"] = (handed(pids) - bytes_before) / (count * rounds * size)
+        suite.note(f"{name} {job}: {speed:.0f} a second, {1e9 / speed:.0f} instructions each, {late / 1e6:.0f} ms of them late")
+    return found
+
+
+@contextlib.contextmanager
+def raw():
+    """The disk itself."""
+    yield BELOW, ()
+
+
+@contextlib.contextmanager
+def served(program, *words):
+    """A program that serves a ublk device in the foreground."""
+    child = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    poll("the device is there", lambda: need(child.poll() is None, "it ended") or is_block(TARGET), timeout=120)
+    try:
+        yield TARGET, ()
+    finally:
+        child.terminate()
+        child.wait(120)
+        poll("the device is gone", lambda: not is_block(TARGET), timeout=60)
+
+
+def empty():
+    """A ublk device of ours that splits nothing."""
+    program = f"{os.environ['UNDISK_BIN']}/examples/passthrough"
+    return served(program, "add", "--id", "40", "--file", BELOW, "--size", str(SIZE), "--queues", "1", "--depth", "128")
+
+
+@contextlib.contextmanager
+def undisk(mode):
+    """A volume of undisk, its journal on a disk of its own."""
+    group = f"bench-{mode}"
+    cli.undisk("group", "create", group, "--journal", f"/mnt/journal/{group}")
+    device = cli.create_volume(group, "/dev/mapper/below", group=group, queues=1, replica=f"/mnt/journal/{group}.replica")
+    cli.wait_protected(group, timeout=600)
+    cli.undisk("group", "set", group, f"mode={mode}")
+    # What came in beside the journal is not asked for again before its time.
+    try:
+        yield device, (cli.splitter_pid(), cli.appliance_pid())
+        same("gaps", cli.gaps(group), [])
+    finally:
+        cli.undisk("volume", "remove", group)
+
+
+@contextlib.contextmanager
+def mapped(name, table, *others):
+    """A device-mapper device, and those below it."""
+    for below, its in others:
+        dm(below, its)
+    dm(name, table)
+    try:
+        yield f"/dev/mapper/{name}", ()
+    finally:
+        for gone in (name, *(below for below, _ in reversed(others))):
+            run("dmsetup", "remove", "--noudevsync", gone)
+
+
+def log_writes():
+    """dm-log-writes: what was written is in a log as well."""
+    return mapped("logged", f"0 {SIZE // 512} log-writes {BELOW} {OTHER}")
+
+
+@contextlib.contextmanager
+def thin():
+    """A dm-thin volume of which a snapshot was taken."""
+    for disk in (META, OTHER):
+        with opened(disk, os.O_RDWR) as fd:
+            os.write(fd, bytes(MIB))
+    sectors = 2 * SIZE // 512
+    pool = "/dev/mapper/pool"
+    dm("pool", f"0 {sectors} thin-pool {META} {OTHER} 128 0")
+    try:
+        run("dmsetup", "message", pool, "0", "create_thin 0")
+        dm("thin", f"0 {SIZE // 512} thin {pool} 0")
+        Fio("/dev/mapper/thin", [{"rw": "write", "bs": "1M", "size": SIZE}]).finish(timeout=600)
+        run("dmsetup", "suspend", "--noflush", "--nolockfs", "--noudevsync", "thin")
+        run("dmsetup", "message", pool, "0", "create_snap 1 0")
+        run("dmsetup", "resume", "--noudevsync", "thin")
+        yield "/dev/mapper/thin", ()
+    finally:
+        run("dmsetup", "remove", "--noudevsync", "thin", status=None)
+        run("dmsetup", "remove", "--noudevsync", "pool")
+
+
+@contextlib.contextmanager
+def drbd(protocol):
+    """DRBD 8.4: two resources that are each other's peer, over the loopback interface."""
+    setup = ["/usr/lib/drbd/drbdsetup-84"]
+    ends = (("here", "0", BELOW, "7788", "7789"), ("there", "1", OTHER, "7789", "7788"))
+    run("ip", "link", "set", "lo", "up", status=None)
+    for name, minor, disk, _, _ in ends:
+        run("drbdmeta", "--force", minor, "v08", disk, "internal", "create-md")
+        run(*setup, "new-resource", name)
+        run(*setup, "new-minor", name, minor, "0")
+        run(*setup, "attach", minor, disk, disk, "internal")
+    for name, _, _, mine, other in ends:
+        run(*setup, "connect", name, f"ipv4:127.0.0.1:{mine}", f"ipv4:127.0.0.1:{other}", f"--protocol={protocol}")
+    poll("they are connected", lambda: run(*setup, "cstate", "here").out.strip() == "Connected", timeout=120)
+    run(*setup, "new-current-uuid", "--clear-bitmap", "0")
+    run(*setup, "primary", "0")
+    try:
+        yield "/dev/drbd0", ()
+    finally:
+        run(*setup, "secondary", "0", status=None)
+        for name, _, _, _, _ in ends:
+            run(*setup, "down", name, status=None)
+
+
+def rublk():
+    """rublk's loop target."""
+    program = f"{os.environ['UNDISK_BIN']}/../vm/tools/bin/rublk"
+    return served(program, "add", "loop", "-n", "40", "-q", "1", "-d", "128", "-f", BELOW, "--foreground")
+
+
+LAYERS = {
+    "raw": raw, "empty": empty, "async": lambda: undisk("async"), "sync": lambda: undisk("sync"), "dm_log_writes": log_writes,
+    "dm_thin_snapshot": thin, "drbd_a": lambda: drbd("A"), "drbd_c": lambda: drbd("C"), "rublk_loop": rublk,
+}
+
+
+def ratios(found):
+    """The figures of the issue, by name."""
+    def of(job, one, other):
+        return found[one][job] / found[other][job] if one in found and other in found else None
+    out = {
+        "async_w4k_qd16": of("w4k_qd16", "async", "empty"), "async_w4k_qd1": of("w4k_qd1", "async", "empty"),
+        "drbd_a_qd16": of("w4k_qd16", "async", "drbd_a"), "drbd_a_qd1": of("w4k_qd1", "async", "drbd_a"),
+        "w1m_vs_dm_log_writes": of("w1m_qd4", "async", "dm_log_writes"), "read_4k_qd16": of("r4k_qd16", "async", "empty"),
+        "read_4k_qd1": of("r4k_qd1", "async", "empty"),
+        "sync_vs_drbd_c_qd16": of("w4k_qd16", "sync", "drbd_c"), "sync_vs_drbd_c_qd1": of("w4k_qd1", "sync", "drbd_c"),
+        "empty_vs_rublk": of("w4k_qd16", "empty", "rublk_loop"),
+        "bytes_per_byte_qd16": found.get("async", {}).get("bytes_w4k_qd16"),
+    }
+    return {name: value for name, value in out.items() if value is not None}
+
+
+def table(found):
+    """All of it, a layer a line."""
+    lines = [f"{'I/Os a second of 10^9 instructions':<36}" + "".join(f"{job:>12}" for job in JOBS)]
+    for name, speeds in found.items():
+        lines.append(f"{name:<36}" + "".join(f"{speeds[job]:>12.0f}" if job in speeds else f"{'-':>12}" for job in JOBS))
+    lines.append("")
+    lines.append(f"{'instructions each':<36}" + "".join(f"{job:>12}" for job in JOBS))
+    for name, speeds in found.items():
+        lines.append(f"{name:<36}" + "".join(f"{1e9 / speeds[job]:>12.0f}" if job in speeds else f"{'-':>12}" for job in JOBS))
+    return "\n".join(lines)
+
+
+def body(suite):
+    cli.programs_first()
+    suite.diagnostics.append(cli.diagnose)
+    with suite.case("disks-in-memory", fatal=True):
+        run("rmmod", "brd")
+        run("modprobe", "brd", "rd_nr=5", f"rd_size={1024 * 1024}")
+        for disk, mib in ((BELOW, 260), (JOURNAL, 1024), (OTHER, 1024), (META, 64)):
+            run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", f"count={mib}", "oflag=direct", timeout=600)
+        lasting_disk(JOURNAL, "/mnt/journal", fresh=True)
+        mount("tmpfs", cli.STATE, fs="tmpfs")
+        dm("below", f"0 {SIZE // 512} linear {BELOW} 0")
+        cli.up()
+
+    found = {}
+    for name, layer in LAYERS.items():
+        with suite.case(f"{name}-is-measured"):
+            with layer() as (device, pids):
+                found[name] = measure(suite, name, device, suite.rounds(1, 5), pids)
+
+    with suite.case("figures"):
+        with open(FIGURES, "w", encoding="ascii") as file:
+            for name, value in ratios(found).items():
+                print(f"RATIO {name} {value:.3f}", file=file)
+                suite.note(f"RATIO {name} {value:.3f}")
+        with open(TABLE, "w", encoding="ascii") as file:
+            print(table(found), file=file)
+
+    with suite.case("down-is-clean"):
+        cli.down()
+
+
+Suite().main(body)
