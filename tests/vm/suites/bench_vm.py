@@ -34,30 +34,28 @@ JOBS = {
     "r4k_qd16": ("randread", 4096, 16, 6000),
     "t4k_qd16": ("randtrim", 4096, 16, 2000),
 }
-# That cannot be trimmed.
-NO_TRIM = ("rublk_loop",)
+# What cannot be trimmed, and what is undisk.
+NO_TRIM, SPLITS = ("rublk_loop",), ("async", "sync")
 
 
-def worked():
-    """Nanoseconds of processor time of every thread but this process's."""
+def worked(pids):
+    """Nanoseconds of processor time of processes, with all the threads that they had: their clocks (`clock_getcpuclockid`)."""
     total = 0
-    for path in glob.glob("/proc/[0-9]*/task/*/schedstat"):
-        if path.startswith(f"/proc/{os.getpid()}/"):
-            continue
-        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-            total += int(file.read().split()[0])
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += time.clock_gettime_ns((~int(pid) << 3) | 2)
     return total
 
 
-def worked_off():
-    """Nanoseconds that others still work from now on, until they rest."""
-    begun = last = worked()
+def worked_off(pids):
+    """Nanoseconds that processes still work from now on, until they rest."""
+    begun = last = worked(pids)
     resting = 0
-    while resting < 3:
+    while pids and resting < 3:
         time.sleep(0.1)
-        now = worked()
-        # Timers and the like; a chunk that is journaled is ten times that.
-        resting = resting + 1 if now - last < 1_000_000 else 0
+        now = worked(pids)
+        # Timers and the like; a chunk that is journaled is more.
+        resting = resting + 1 if now - last < 500_000 else 0
         last = now
     return last - begun
 
@@ -74,22 +72,25 @@ def handed(pids):
 def measure(suite, name, device, rounds, pids=()):
     """What each load costs: I/Os a second of the instruction clock."""
     found = {}
-    worked_off()
+    worked_off(pids)
     for job, (rw, size, depth, count) in JOBS.items():
         if rw == "randtrim" and name in NO_TRIM:
             continue
         options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": count * rounds, "ioengine": "io_uring"}
         if rw.startswith("rand"):
             options["norandommap"] = True
-        bytes_before = handed(pids)
-        done = Fio(device, [options], randseed=suite.seed).finish(timeout=900)[0]
+        bytes_before = handed(pids) if name in SPLITS else 0
+        load = Fio(device, [options], randseed=suite.seed)
+        load.child.wait(900)
+        # What it leaves to others; it is not in what fio measured.
+        late = worked_off(pids)
+        done = load.finish()[0]
         kind = {"randread": "read", "randtrim": "trim"}.get(rw, "write")
         same("I/Os", done[kind]["total_ios"], count * rounds)
-        late = worked_off()
         nanoseconds = done[kind]["runtime"] * 1e6 + late
         speed = count * rounds * 1e9 / nanoseconds
         found[job] = speed
-        if pids and kind == "write":
+        if name in SPLITS and kind == "write":
             found[f"bytes_{job}"] = (handed(pids) - bytes_before) / (count * rounds * size)
         suite.note(f"{name} {job}: {speed:.0f} a second, {1e9 / speed:.0f} instructions each, {late / 1e6:.0f} ms of them late")
     return found
@@ -125,10 +126,9 @@ def undisk(mode):
     """A volume of undisk, its journal on a disk of its own."""
     group = f"bench-{mode}"
     cli.undisk("group", "create", group, "--journal", f"/mnt/journal/{group}")
-    device = cli.create_volume(group, "/dev/mapper/below", group=group, queues=1, replica=f"/mnt/journal/{group}.replica")
+    device = cli.create_volume(group, BELOW, group=group, queues=1, replica=f"/mnt/journal/{group}.replica")
     cli.wait_protected(group, timeout=600)
-    cli.undisk("group", "set", group, f"mode={mode}")
-    # What came in beside the journal is not asked for again before its time.
+    cli.undisk("group", "set", group, f"mode={mode}", *(["sync-loss=degrade"] if mode == "sync" else []))
     try:
         yield device, (cli.splitter_pid(), cli.appliance_pid())
         same("gaps", cli.gaps(group), [])
@@ -176,24 +176,32 @@ def thin():
         run("dmsetup", "remove", "--noudevsync", "pool")
 
 
+def said(path):
+    """What a file says; nothing if it is gone."""
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        return file.read()
+    return ""
+
+
 @contextlib.contextmanager
 def drbd(protocol):
     """DRBD 8.4: two resources that are each other's peer, over the loopback interface."""
     setup = ["/usr/lib/drbd/drbdsetup-84"]
     ends = (("here", "0", BELOW, "7788", "7789"), ("there", "1", OTHER, "7789", "7788"))
     run("ip", "link", "set", "lo", "up", status=None)
-    for name, minor, disk, _, _ in ends:
-        run("drbdmeta", "--force", minor, "v08", disk, "internal", "create-md")
-        run(*setup, "new-resource", name)
-        run(*setup, "new-minor", name, minor, "0")
-        run(*setup, "attach", minor, disk, disk, "internal")
-    for name, _, _, mine, other in ends:
-        run(*setup, "connect", name, f"ipv4:127.0.0.1:{mine}", f"ipv4:127.0.0.1:{other}", f"--protocol={protocol}")
-    poll("they are connected", lambda: run(*setup, "cstate", "here").out.strip() == "Connected", timeout=120)
-    run(*setup, "new-current-uuid", "--clear-bitmap", "0")
-    run(*setup, "primary", "0")
     try:
-        yield "/dev/drbd0", ()
+        for name, minor, disk, _, _ in ends:
+            run("drbdmeta", "--force", minor, "v08", disk, "internal", "create-md")
+            run(*setup, "new-resource", name)
+            run(*setup, "new-minor", name, minor, "0")
+            run(*setup, "attach", minor, disk, disk, "internal")
+        for name, _, _, mine, other in ends:
+            run(*setup, "connect", name, f"ipv4:127.0.0.1:{mine}", f"ipv4:127.0.0.1:{other}", f"--protocol={protocol}")
+        poll("they are connected", lambda: said("/proc/drbd").count("cs:Connected") == 2, timeout=30)
+        run(*setup, "new-current-uuid", "0", "--clear-bitmap")
+        run(*setup, "primary", "0")
+        yield "/dev/drbd0", [path.split("/")[2] for path in glob.glob("/proc/[0-9]*/comm") if "drbd" in said(path)]
+        need(said("/proc/drbd").count("ds:UpToDate/UpToDate") == 2, said("/proc/drbd"))
     finally:
         run(*setup, "secondary", "0", status=None)
         for name, _, _, _, _ in ends:
@@ -250,7 +258,6 @@ def body(suite):
             run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", f"count={mib}", "oflag=direct", timeout=600)
         lasting_disk(JOURNAL, "/mnt/journal", fresh=True)
         mount("tmpfs", cli.STATE, fs="tmpfs")
-        dm("below", f"0 {SIZE // 512} linear {BELOW} 0")
         cli.up()
 
     found = {}
