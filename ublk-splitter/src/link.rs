@@ -162,7 +162,7 @@ fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting
         if let Some(parting) = talk.turn()? {
             return Ok(parting);
         }
-        let rings = group.stream.bell.wait(talk.patience());
+        let rings = group.stream.bell.wait(talk.patience(), talk.gathers());
         talk.rung(rings);
     }
 }

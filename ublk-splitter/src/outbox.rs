@@ -86,6 +86,13 @@ pub struct Place {
     pub seq: StreamSeq,
 }
 
+impl Place {
+    /// Whether it is the first of its chunk.
+    pub fn begins_a_chunk(&self) -> bool {
+        self.index == 0
+    }
+}
+
 /// A sealed chunk, ready to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SealedChunk {
@@ -480,11 +487,12 @@ impl Outbox {
             }
             let at = FIXED_BYTES + index * DESCRIPTOR_BYTES;
             // The area was copied before the record was published, perhaps: copy its descriptor again.
-            area[at..at + DESCRIPTOR_BYTES]
-                .copy_from_slice(&self.arena.read(self.descriptor_at(slot, index), DESCRIPTOR_BYTES));
+            self.arena.read_into(self.descriptor_at(slot, index), &mut area[at..at + DESCRIPTOR_BYTES]);
             let payload = u32::from_le_bytes([area[at + 36], area[at + 37], area[at + 38], area[at + 39]]) as usize;
             let from = layout::control_at(slot) + PAGE + (publish as usize - 1) * CRC_BYTES;
-            crcs.extend_from_slice(&self.arena.read(from, payload.div_ceil(BLOCK_BYTES) * CRC_BYTES));
+            let behind = crcs.len();
+            crcs.resize(behind + payload.div_ceil(BLOCK_BYTES) * CRC_BYTES, 0);
+            self.arena.read_into(from, &mut crcs[behind..]);
         }
         let crcs_at = FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES;
         let header = header_len(reserved.records, crcs.len() / CRC_BYTES);

@@ -400,13 +400,15 @@ impl Stream {
         self.publishing.fetch_add(1, Ordering::AcqRel);
         drop(state);
         let seq = place.seq;
+        // A record that begins a chunk: the one in front of it is full.
+        let other = place.begins_a_chunk();
         let mut descriptor = Descriptor::bare(entry.op, entry.volume, entry.extent, label);
         descriptor.flags = entry.flags;
         descriptor.wall_minus_label_ms = wall_minus_label_ms;
         self.outbox.publish(place, session, descriptor, payload);
         self.publishing.fetch_sub(1, Ordering::AcqRel);
         let hurry = matches!(entry.op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier);
-        self.bell.ring(Rings { laid: true, hurry, other: false });
+        self.bell.ring(Rings { laid: true, hurry, other });
         Some(seq)
     }
 

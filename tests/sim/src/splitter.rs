@@ -401,7 +401,7 @@ impl Splitter {
             let most = ((50 * US) << idle.min(7)).min(u64::try_from(talk.patience().as_nanos()).unwrap_or(u64::MAX));
             let arrived = end.arrived.wait();
             either(self.executor.sleep(self.dice.between(10 * US, most.max(11 * US))), arrived).await;
-            let rings = group.stream.bell.wait(Duration::ZERO);
+            let rings = group.stream.bell.wait(Duration::ZERO, false);
             idle = if rings == Rings::default() { idle + 1 } else { 0 };
             talk.rung(rings);
         }

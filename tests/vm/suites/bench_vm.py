@@ -38,6 +38,13 @@ JOBS = {
 NO_TRIM, SPLITS = ("rublk_loop",), ("async", "sync")
 
 
+def said(path):
+    """What a file says; nothing if it is gone."""
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        return file.read()
+    return ""
+
+
 def worked(pids):
     """Nanoseconds of processor time of processes, with all the threads that they had: their clocks (`clock_getcpuclockid`)."""
     total = 0
@@ -45,6 +52,17 @@ def worked(pids):
         with contextlib.suppress(OSError):
             total += time.clock_gettime_ns((~int(pid) << 3) | 2)
     return total
+
+
+def threads(pids):
+    """Nanoseconds of processor time by thread, of those that live."""
+    found = {}
+    for pid in pids:
+        for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+            with contextlib.suppress(OSError):
+                name = said(path.replace("schedstat", "comm")).strip()
+                found[name] = found.get(name, 0) + int(said(path).split()[0])
+    return found
 
 
 def worked_off(pids):
@@ -80,6 +98,7 @@ def measure(suite, name, device, rounds, pids=()):
         if rw.startswith("rand"):
             options["norandommap"] = True
         bytes_before = handed(pids) if name in SPLITS else 0
+        before = threads(pids)
         load = Fio(device, [options], randseed=suite.seed)
         load.child.wait(900)
         # What it leaves to others; it is not in what fio measured.
@@ -92,6 +111,10 @@ def measure(suite, name, device, rounds, pids=()):
         found[job] = speed
         if name in SPLITS and kind == "write":
             found[f"bytes_{job}"] = (handed(pids) - bytes_before) / (count * rounds * size)
+        if name in SPLITS:
+            spent = {thread: (ns - before.get(thread, 0)) / (count * rounds) for thread, ns in threads(pids).items()}
+            parts = [f"{thread} {each:.0f}" for thread, each in sorted(spent.items(), key=lambda item: -item[1]) if each >= 100]
+            suite.note(f"{name} {job}, instructions each by thread: {', '.join(parts)}")
         suite.note(f"{name} {job}: {speed:.0f} a second, {1e9 / speed:.0f} instructions each, {late / 1e6:.0f} ms of them late")
     return found
 
@@ -174,13 +197,6 @@ def thin():
     finally:
         run("dmsetup", "remove", "--noudevsync", "thin", status=None)
         run("dmsetup", "remove", "--noudevsync", "pool")
-
-
-def said(path):
-    """What a file says; nothing if it is gone."""
-    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-        return file.read()
-    return ""
 
 
 @contextlib.contextmanager

@@ -165,6 +165,12 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// Whether it knows of records that are not on their way: it looks at them when their time has come, a chunk is full, or
+    /// somebody waits.
+    pub fn gathers(&self) -> bool {
+        self.open_since.is_some()
+    }
+
     /// Something rang.
     pub fn rung(&mut self, rings: Rings) {
         self.hurry |= rings.hurry;

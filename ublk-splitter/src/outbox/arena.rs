@@ -89,11 +89,16 @@ impl Arena {
     /// Copies bytes out; the caller has seen, by a load, that their writer is done with them.
     pub fn read(&self, at: usize, len: usize) -> Vec<u8> {
         let mut out = vec![0; len];
-        self.check(at, len, 1);
-        // SAFETY: the range lies in the mapping (checked above) and `out` is fresh memory of that length.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(at), out.as_mut_ptr(), len);
-        }
+        self.read_into(at, &mut out);
         out
+    }
+
+    /// The same, into memory of the caller's.
+    pub fn read_into(&self, at: usize, out: &mut [u8]) {
+        self.check(at, out.len(), 1);
+        // SAFETY: the range lies in the mapping (checked above), and `out` does not: no reference into it is ever handed out.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(at), out.as_mut_ptr(), out.len());
+        }
     }
 }
