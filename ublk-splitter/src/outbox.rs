@@ -193,6 +193,7 @@ impl Outbox {
             i64::try_from(bytes).map_err(io::Error::other)?,
         )?;
         let arena = Arena::map(&file)?;
+        arena.settle();
         let outbox = Self::over(path, arena, owner, slots, file);
         outbox.arena.store(layout::MODE_AT, mode as u64);
         outbox.arena.store(layout::RELEASED_AT, StreamSeq::FIRST.get());

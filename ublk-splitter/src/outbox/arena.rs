@@ -16,11 +16,14 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps all of a file, which has its memory already.
+    /// Maps all of a file.
     pub fn map(file: &File) -> io::Result<Self> {
-        let map = mapping::placed(|| MmapRaw::map_raw(file))?;
-        mapping::into_huge_pages(&map);
-        Ok(Self { map })
+        Ok(Self { map: mapping::placed(|| MmapRaw::map_raw(file))? })
+    }
+
+    /// Puts it into huge pages. Takes as long as copying it, so not while hosts wait for a successor.
+    pub fn settle(&self) {
+        mapping::into_huge_pages(&self.map);
     }
 
     fn check(&self, at: usize, len: usize, align: usize) {
