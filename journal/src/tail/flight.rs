@@ -66,12 +66,15 @@ impl<'b> Coming<'_, '_, 'b> {
         if fits(self.first()?) { self.ready.pop_front() } else { None }
     }
 
-    fn look_ahead(&mut self) {
-        while self.ready.len() < READY_MAX
-            && let Some(chunk) = (self.source)()
-        {
-            self.ready.push_back(chunk);
+    /// Checks one more chunk, if there is one.
+    fn look_ahead(&mut self) -> bool {
+        if self.ready.len() >= READY_MAX {
+            return false;
         }
+        let next = (self.source)();
+        let more = next.is_some();
+        self.ready.extend(next);
+        more
     }
 }
 
@@ -117,16 +120,19 @@ impl Tail {
                     flying.push_back(self.begin(flight, chunk, &mut ahead));
                     self.make_ahead();
                 }
-                let done = flight.done().or_else(|| {
-                    // The disk has its work: now whoever is told may take a while, and what comes next is checked.
-                    for flown in durable.drain(..) {
+                // The disk has its work. Whoever is told may take a while, and so may checking what comes next: after each the
+                // disk is asked again, so that it does not wait for us.
+                let done = flight.done();
+                if done.is_none() {
+                    if let Some(flown) = durable.pop_front() {
                         landed(flown.chunk, &flown.notes);
+                        continue;
                     }
-                    if failure.is_none() {
-                        coming.look_ahead();
+                    if failure.is_none() && coming.look_ahead() {
+                        continue;
                     }
-                    flight.wait()
-                });
+                }
+                let done = done.or_else(|| flight.wait());
                 let Some((n, outcome)) = done else { break };
                 if let Some(flown) = n.checked_sub(gone).and_then(|n| flying.get_mut(n)) {
                     flown.outcome = Some(outcome);
