@@ -13,8 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import cli  # noqa: E402
 from captures import replica_of, settled  # noqa: E402
 from machine import (  # noqa: E402
-    allocated, content_digest, discard, fsck_clean, fstrim, io_errors, lasting_disk, mkfs, mounted, opened, same_content,
-    zero_out,
+    allocated, content_digest, discard, fsck_clean, fstrim, io_errors, lasting_disk, mkfs, mounted, nothing_digest, opened,
+    same_content, zero_out,
 )
 from undisk_suite import Suite, need, poll, run, same  # noqa: E402
 
@@ -25,6 +25,12 @@ GRANULES = 64 * 4096
 def need_space(path, wanted, what):
     """A file takes about so much."""
     need(abs(allocated(path) - wanted) <= GRANULES, f"{what}: {path} takes {allocated(path)} bytes, not {wanted}")
+
+
+def used(folder):
+    """How much of a mounted file system is used, from 0 to 1."""
+    now = os.statvfs(folder)
+    return 1 - now.f_bfree / now.f_blocks
 
 
 def sums(folder):
@@ -49,9 +55,13 @@ def file_system(suite, fs, mode):
     cli.undisk("group", "set", name, f"distribution={mode}")
     mkfs(fs, device)
     with mounted(device, "/mnt/live", fs=fs):
-        for number in range(size * 7 // 10 // 8):
+        number = 0
+        while used("/mnt/live") < 0.8:
             with open(f"/mnt/live/{number}", "wb") as file:
-                file.write(suite.rng.randbytes(8 * MIB))
+                file.write(suite.rng.randbytes(2 * MIB))
+                file.flush()
+                os.fsync(file.fileno())
+            number += 1
         os.sync()
         files = sums("/mnt/live")
     settled(name, mode)
@@ -83,7 +93,7 @@ def file_system(suite, fs, mode):
     cli.undisk("rollback", f"{name}@#{undo}", "--yes", timeout=600)
     settled(name, mode)
     need_space(backing, 0, "rolled forward")
-    same("the volume rolled forward", content_digest(backing), hashlib.sha256().hexdigest())
+    same("the volume rolled forward", content_digest(backing), nothing_digest())
     if mode == "eager":
         need_space(replica, 0, "rolled forward")
     cli.undisk("volume", "remove", name)

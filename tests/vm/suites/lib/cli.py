@@ -141,9 +141,17 @@ def health(name):
     return group(name)["health"]
 
 
+def protected(name):
+    """Whether every write of the group is recorded and points can be chosen. The appliance cannot know that its splitter had
+    to give up recording until the link has told it, so the splitter is asked as well, where it answers."""
+    answer = ask("group", "status", name)
+    ours = answer["splitter"]
+    return answer["group"]["health"] == "protected" and (ours is None or ours["mode"] != "marking")
+
+
 def wait_protected(name, timeout=120):
     """Waits until every write of the group is recorded and points can be chosen."""
-    poll(f"group {name} is protected", lambda: health(name) == "protected", timeout=timeout)
+    poll(f"group {name} is protected", lambda: protected(name), timeout=timeout)
 
 
 def whole_again(name):

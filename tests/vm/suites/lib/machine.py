@@ -285,8 +285,8 @@ def same_content(left, right):
 
 
 def content_digest(path, piece=1 << 16):
-    """SHA-256 over all of a file or device that is not zero, with its place; the same whatever is a hole."""
-    total, zeros, size, offset = hashlib.sha256(), bytes(piece), size_of(path), 0
+    """BLAKE2 over all of a file or device that is not zero, with its place; the same whatever is a hole."""
+    total, zeros, size, offset = hashlib.blake2b(), bytes(piece), size_of(path), 0
     with opened(path, os.O_RDONLY) as fd:
         while offset < size:
             if not is_block(path):
@@ -302,6 +302,11 @@ def content_digest(path, piece=1 << 16):
                 total.update(data)
             offset += len(data)
     return total.hexdigest()
+
+
+def nothing_digest():
+    """`content_digest` of what holds nothing but zeros."""
+    return hashlib.blake2b().hexdigest()
 
 
 def allocated(path):
