@@ -23,9 +23,11 @@ impl Aligned {
 
     /// A copy of some bytes.
     pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut copy = Self::zeroed(bytes.len());
-        copy.copy_from_slice(bytes);
-        copy
+        let mut memory: Vec<u8> = Vec::with_capacity(bytes.len() + BLOCK_BYTES);
+        let start = memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        memory.resize(start, 0);
+        memory.extend_from_slice(bytes);
+        Self { memory, start, len: bytes.len() }
     }
 
     /// Whether direct I/O takes these bytes as they lie.

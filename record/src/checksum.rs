@@ -10,9 +10,7 @@ use crate::position::Session;
 
 /// CRC-32C of some bytes, unsalted.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
-    crc
+    castagnoli::crc32c(bytes)
 }
 
 /// What the checksums of one journal are mixed with.

@@ -14,6 +14,7 @@ use crate::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES, Sector};
 use crate::ids::{Incarnation, JournalId};
 use crate::op::{Op, OpFlags};
 use crate::position::{Label, Session, StreamSeq};
+use crate::zeros::is_zero;
 
 /// First bytes of a chunk body.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"UDCB");
@@ -340,8 +341,7 @@ impl Body {
         }
         let mut crc_at = table_end(header.records as usize, 0);
         let crc_end = table_end(header.records as usize, header.crcs as usize);
-        let zeros = |range: std::ops::Range<usize>| area[range].iter().all(|b| *b == 0);
-        if !(zeros(6..8) && zeros(FIELDS_END..CRC_AT) && zeros(crc_end..area.len())) {
+        if ![6..8, FIELDS_END..CRC_AT, crc_end..area.len()].into_iter().all(|range| is_zero(&area[range])) {
             return Err(BodyError::Malformed("reserved bytes of the chunk are in use"));
         }
         let mut records = Vec::with_capacity(header.records as usize);

@@ -10,6 +10,7 @@ use crate::geometry::BLOCK_BYTES;
 use crate::ids::JournalId;
 use crate::position::{ChunkNumber, JournalEpoch, Label, Position};
 use crate::streams::{STREAMS_BYTES, Streams};
+use crate::zeros::is_zero;
 
 /// First bytes of a journal header.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"UDJC");
@@ -117,7 +118,7 @@ impl ChunkHeader {
             && header.committed < header.number
             && bytes[6..8] == [0, 0]
             && bytes[100..STREAMS_AT] == [0; 4]
-            && bytes[FIELDS_END..CRC_AT].iter().all(|b| *b == 0);
+            && is_zero(&bytes[FIELDS_END..CRC_AT]);
         sane.then_some((header, crc))
     }
 

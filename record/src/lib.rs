@@ -19,3 +19,4 @@ pub mod op;
 pub mod point;
 pub mod position;
 pub mod streams;
+pub mod zeros;

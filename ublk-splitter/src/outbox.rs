@@ -300,13 +300,13 @@ impl Outbox {
 
     /// Bytes of payload area in use and in all.
     pub fn usage(&self) -> (u64, u64) {
-        let used = self.used_slots().len() * PAYLOAD_AREA;
+        let used = self.in_use().count() * PAYLOAD_AREA;
         (used as u64, (self.slots * PAYLOAD_AREA) as u64)
     }
 
     /// Whether more than half of the slots are in use: what reads in the background waits then.
     pub fn is_crowded(&self) -> bool {
-        self.used_slots().len() * 2 > self.slots
+        self.in_use().count() * 2 > self.slots
     }
 
     /// Starts a session in an empty outbox: whatever was in it is dropped first. A process killed at any place in here
@@ -386,9 +386,8 @@ impl Outbox {
         let slot = (0..self.slots).find(|slot| self.state(*slot) == FREE)?;
         let (at, with) = Reserved::default().with(payload_bytes)?;
         let control = layout::control_at(slot);
-        for index in 0..RECORDS_MAX {
-            self.arena.store_half(publish_at(slot, index), 0);
-        }
+        // Nobody looks at them before the slot is open.
+        self.arena.write(publish_at(slot, 0), &[0; RECORDS_MAX * 4]);
         self.arena.store(control + layout::FIRST_AT, next.get());
         self.arena.store(control + layout::RESERVED_AT, 0);
         self.arena.store(control + layout::SEALED_AT, 0);
@@ -455,9 +454,9 @@ impl Outbox {
     /// of it that is still being published is waited for: its writer is running and copies at most one request.
     pub fn sealed_from(&self, from: StreamSeq) -> Option<SealedChunk> {
         let (slot, first) = self
-            .used_slots()
-            .into_iter()
-            .find(|(slot, first)| first.plus(self.reserved(*slot).records as u64) > from)?;
+            .in_use()
+            .filter(|(slot, first)| first.plus(self.reserved(*slot).records as u64) > from)
+            .min_by_key(|(_, first)| *first)?;
         match self.state(slot) {
             CLOSED => self.seal(slot),
             SEALED => {}
@@ -478,7 +477,9 @@ impl Outbox {
 
     fn seal(&self, slot: usize) {
         let reserved = self.reserved(slot);
-        let mut area = self.arena.read(layout::header_at(slot, self.slots), layout::HEADER_AREA);
+        let header = header_len(reserved.records, reserved.crcs);
+        let mut area = Vec::with_capacity(header);
+        area.resize(FIXED_BYTES, 0);
         let mut crcs = Vec::with_capacity(reserved.crcs * CRC_BYTES);
         for index in 0..reserved.records {
             let mut publish = self.arena.load_half(publish_at(slot, index));
@@ -486,19 +487,18 @@ impl Outbox {
                 std::thread::yield_now();
                 publish = self.arena.load_half(publish_at(slot, index));
             }
-            let at = FIXED_BYTES + index * DESCRIPTOR_BYTES;
-            // The area was copied before the record was published, perhaps: copy its descriptor again.
-            self.arena.read_into(self.descriptor_at(slot, index), &mut area[at..at + DESCRIPTOR_BYTES]);
-            let payload = u32::from_le_bytes([area[at + 36], area[at + 37], area[at + 38], area[at + 39]]) as usize;
+            let mut descriptor = [0; DESCRIPTOR_BYTES];
+            self.arena.read_into(self.descriptor_at(slot, index), &mut descriptor);
+            area.extend_from_slice(&descriptor);
+            let payload = u32::from_le_bytes([descriptor[36], descriptor[37], descriptor[38], descriptor[39]]) as usize;
             let from = layout::control_at(slot) + PAGE + (publish as usize - 1) * CRC_BYTES;
             let behind = crcs.len();
             crcs.resize(behind + payload.div_ceil(BLOCK_BYTES) * CRC_BYTES, 0);
             self.arena.read_into(from, &mut crcs[behind..]);
         }
-        let crcs_at = FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES;
+        area.extend_from_slice(&crcs);
         let header = header_len(reserved.records, crcs.len() / CRC_BYTES);
-        area[crcs_at..crcs_at + crcs.len()].copy_from_slice(&crcs);
-        area[crcs_at + crcs.len()..header].fill(0);
+        area.resize(header, 0);
         let payload_len = reserved.payload.next_multiple_of(PAGE);
         // Nothing of an earlier life of the slot may travel with this chunk.
         let tail = vec![0; payload_len - reserved.payload];
@@ -513,8 +513,11 @@ impl Outbox {
             header_len: header as u32,
             payload_len: payload_len as u32,
         };
-        fixed.seal(&mut area[..header]);
-        self.arena.write(layout::header_at(slot, self.slots), &area[..header]);
+        fixed.seal(&mut area);
+        // The descriptors between the two are there already.
+        let (at, behind) = (layout::header_at(slot, self.slots), FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES);
+        self.arena.write(at, &area[..FIXED_BYTES]);
+        self.arena.write(at + behind, &area[behind..]);
         self.arena.store(
             layout::control_at(slot) + layout::SEALED_AT,
             u64::from(fixed.header_len) | u64::from(fixed.payload_len) << 32,
@@ -560,10 +563,14 @@ impl Outbox {
         (slot != NO_SLOT).then_some(slot)
     }
 
-    /// Slots in use, in the order of their numbers.
+    /// Slots in use, and the number of the first record of each.
+    fn in_use(&self) -> impl Iterator<Item = (usize, StreamSeq)> {
+        (0..self.slots).filter(|slot| self.state(*slot) != FREE).map(|slot| (slot, self.first(slot)))
+    }
+
+    /// The same, in the order of their numbers.
     fn used_slots(&self) -> Vec<(usize, StreamSeq)> {
-        let mut used: Vec<_> =
-            (0..self.slots).filter(|slot| self.state(*slot) != FREE).map(|slot| (slot, self.first(slot))).collect();
+        let mut used: Vec<_> = self.in_use().collect();
         used.sort_by_key(|(_, first)| *first);
         used
     }

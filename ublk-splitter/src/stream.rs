@@ -21,6 +21,7 @@ use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::op::{Op, OpFlags};
 use record::position::{Label, Session, StreamSeq};
+use record::zeros::is_zero;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -158,6 +159,8 @@ struct State {
     /// Hosts are being delayed; a `sync` group answers them without the journal.
     delaying: bool,
     degraded: bool,
+    /// Threads that wait for `changed`. To signal it costs a system call, whether anybody waits or not.
+    watching: usize,
 }
 
 impl State {
@@ -179,12 +182,6 @@ impl State {
             receiver
         })
     }
-}
-
-/// Whether there is nothing but zeros.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    let (head, words) = bytes.split_at(bytes.len() % 8);
-    head.iter().all(|byte| *byte == 0) && words.chunks_exact(8).all(|word| word == [0; 8])
 }
 
 /// The stream of one group.
@@ -241,6 +238,7 @@ impl Stream {
             full: false,
             delaying: false,
             degraded: false,
+            watching: 0,
         };
         let durable = AtomicU64::new(outbox.released().get());
         Self {
@@ -423,7 +421,7 @@ impl Stream {
         let mut state = lock(&self.state);
         let granted = state.order.release(taken.volume, taken.ticket);
         let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
-        let idle = state.order.in_flight() == 0;
+        let idle = state.watching > 0 && state.order.in_flight() == 0;
         drop(state);
         if taken.reading {
             self.resumed.notify_waiters();
@@ -468,11 +466,13 @@ impl Stream {
 
     /// Waits until no request is in flight; `false` when the time is over first.
     pub fn wait_idle(&self, limit: Duration) -> bool {
-        let state = lock(&self.state);
-        let (state, _) = self
+        let mut state = lock(&self.state);
+        state.watching += 1;
+        let (mut state, _) = self
             .changed
             .wait_timeout_while(state, limit, |state| state.order.in_flight() > 0)
             .unwrap_or_else(PoisonError::into_inner);
+        state.watching -= 1;
         state.order.in_flight() == 0
     }
 
@@ -490,7 +490,9 @@ impl Stream {
             if left.is_zero() || state.mode == Mode::Marking {
                 return false;
             }
+            state.watching += 1;
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state.watching -= 1;
         }
     }
 
@@ -504,8 +506,11 @@ impl Stream {
         self.outbox.release(committed, state.clock.newest());
         state.meter.durable(durable);
         state.note_whole(durable);
+        let watched = state.watching > 0;
         drop(state);
-        self.changed.notify_all();
+        if watched {
+            self.changed.notify_all();
+        }
         if durable.get() > before {
             self.moved.notify_waiters();
         }

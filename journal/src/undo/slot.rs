@@ -16,6 +16,7 @@ use crate::superblock::VERSION;
 use record::checksum::Salt;
 use record::geometry::BLOCK_SECTORS;
 use record::ids::{Incarnation, JournalId};
+use record::zeros::is_zero;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"UDUN");
 const BLOCKS: usize = 512;
@@ -172,7 +173,7 @@ pub(super) fn newer(copies: &[u8], journal: JournalId, volume: Incarnation, regi
     match (decode(first), decode(second)) {
         (Some(a), Some(b)) => Some(if a.generation >= b.generation { a } else { b }),
         (Some(one), None) | (None, Some(one)) => Some(one),
-        (None, None) => copies.iter().all(|byte| *byte == 0).then(Slot::new),
+        (None, None) => is_zero(copies).then(Slot::new),
     }
 }
 

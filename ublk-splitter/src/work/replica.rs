@@ -8,12 +8,12 @@ use super::{Hands, Stopped, volume_of, wait};
 use crate::backing::{AlignedBuffer, Nature, PIECE_BYTES};
 use crate::group::Group;
 use crate::outbox::Mode;
-use crate::stream::is_zero;
 use crate::volume::Volume;
 use record::conversation::ToAppliance;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
 use record::ids::Incarnation;
+use record::zeros::is_zero;
 use std::io;
 use std::sync::atomic::Ordering;
 

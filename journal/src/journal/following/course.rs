@@ -10,6 +10,7 @@ use crate::undo::{Captured, Change, Changes};
 use record::geometry::{Extent, SECTOR_BYTES};
 use record::ids::Incarnation;
 use record::position::Position;
+use record::zeros::is_zero;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -210,7 +211,7 @@ impl Following {
                 let mut bytes = vec![0; usize::try_from(data.bytes()).map_err(io::Error::other)?];
                 base.read(data, &mut bytes)?;
                 batch.bytes += data.bytes();
-                let zeros = bytes.iter().all(|byte| *byte == 0);
+                let zeros = is_zero(&bytes);
                 batch.captured_bytes += if zeros { 0 } else { data.bytes() };
                 batch.captures.push((volume, data, if zeros { Change::Zero } else { Change::Data(bytes) }));
             }

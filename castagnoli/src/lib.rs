@@ -1,0 +1,129 @@
+//! CRC-32C (Castagnoli, RFC 3720) of what undisk checks most: blocks of 4 KiB, and the few bytes that they are salted with.
+//!
+//! Owns which way is taken for which length on which processor, and nothing of what is checked. crc-fast does all that is
+//! not one of the two: it is the fastest in the caches where there is AVX-512, but elsewhere it spends 1,900 to 2,100
+//! instructions on a block (a quarter of them on joining its streams, anew for each call), and 230 on a seed. With the
+//! processor's own instruction, three streams at once and the factors that join them known beforehand, a block takes 570.
+//! Three streams, since the instruction takes a word a cycle and answers after three.
+
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+/// CRC-32C of some bytes.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(crc) = x86::crc32c(bytes) {
+        return crc;
+    }
+    by_library(bytes)
+}
+
+fn by_library(bytes: &[u8]) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
+    crc
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_xor_si128,
+    };
+
+    const BLOCK: usize = 4096;
+    /// Words of each of a block's streams; what is left of it are two words.
+    const STREAM: usize = 170;
+    /// Words of a stream that are taken in one turn of the loop.
+    const TURN: usize = 10;
+    /// The longest that goes word by word: a word takes three cycles, and starting anything else takes about as long as this.
+    const SHORT: usize = 128;
+
+    /// As the crate's; `None`: the library does it as well or better.
+    pub fn crc32c(bytes: &[u8]) -> Option<u32> {
+        if !is_x86_feature_detected!("sse4.2") {
+            return None;
+        }
+        if bytes.len() <= SHORT {
+            #[expect(unsafe_code, reason = "instructions that not every processor has")]
+            // SAFETY: this processor has SSE 4.2.
+            return Some(unsafe { words(bytes) });
+        }
+        let block = <&[u8; BLOCK]>::try_from(bytes).ok()?;
+        if !is_x86_feature_detected!("pclmulqdq")
+            || is_x86_feature_detected!("vpclmulqdq") && is_x86_feature_detected!("avx512vl")
+        {
+            return None;
+        }
+        #[expect(unsafe_code, reason = "instructions that not every processor has")]
+        // SAFETY: this processor has SSE 4.2 and PCLMULQDQ.
+        Some(unsafe { three_streams(block) })
+    }
+
+    #[target_feature(enable = "sse4.2")]
+    pub fn words(bytes: &[u8]) -> u32 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut crc = u64::from(u32::MAX);
+        for word in words {
+            crc = _mm_crc32_u64(crc, u64::from_le_bytes(*word));
+        }
+        let mut crc = half(crc);
+        for byte in rest {
+            crc = _mm_crc32_u8(crc, *byte);
+        }
+        !crc
+    }
+
+    /// The streams' checksums are those of what they would be if they went on with zeros to the third one's end, and those
+    /// are multiples of them: by x to the power of the bits between, modulo the polynomial.
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub fn three_streams(block: &[u8; BLOCK]) -> u32 {
+        const TO_THE_SECOND: u32 = power_of_x(STREAM * 64 - 33);
+        const TO_THE_FIRST: u32 = power_of_x(2 * STREAM * 64 - 33);
+        let (words, _) = block.as_chunks::<8>();
+        let (first, others) = words.split_at(STREAM);
+        let (second, others) = others.split_at(STREAM);
+        let (third, rest) = others.split_at(STREAM);
+        let (first, second, third) =
+            (first.as_chunks::<TURN>().0, second.as_chunks::<TURN>().0, third.as_chunks::<TURN>().0);
+        let (mut one, mut two, mut three) = (u64::from(u32::MAX), 0, 0);
+        for ((a, b), c) in first.iter().zip(second).zip(third) {
+            for ((a, b), c) in a.iter().zip(b).zip(c) {
+                one = _mm_crc32_u64(one, u64::from_le_bytes(*a));
+                two = _mm_crc32_u64(two, u64::from_le_bytes(*b));
+                three = _mm_crc32_u64(three, u64::from_le_bytes(*c));
+            }
+        }
+        let times = |crc: u64, power: u32| {
+            let crc = _mm_cvtsi64_si128(crc.cast_signed());
+            _mm_clmulepi64_si128::<0>(crc, _mm_cvtsi64_si128(u64::from(power).cast_signed()))
+        };
+        // The product has 64 bits, and the instruction takes it modulo the polynomial, times x^32: with the 1 that a product
+        // of reflected numbers is off, that is the 33 above.
+        let product = _mm_xor_si128(times(one, TO_THE_FIRST), times(two, TO_THE_SECOND));
+        let mut crc = three ^ _mm_crc32_u64(0, _mm_cvtsi128_si64(product).cast_unsigned());
+        for word in rest {
+            crc = _mm_crc32_u64(crc, u64::from_le_bytes(*word));
+        }
+        !half(crc)
+    }
+
+    /// The instruction's result: its upper half is zero.
+    fn half(crc: u64) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
+        let crc = crc as u32;
+        crc
+    }
+
+    /// x to that power modulo Castagnoli's polynomial, lowest power in the highest bit.
+    const fn power_of_x(power: usize) -> u32 {
+        const POLYNOMIAL: u32 = 0x82F6_3B78;
+        let (mut value, mut done) = (1 << 31, 0);
+        while done < power {
+            value = if value & 1 == 1 { value >> 1 ^ POLYNOMIAL } else { value >> 1 };
+            done += 1;
+        }
+        value
+    }
+}

@@ -1,0 +1,45 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Bit by bit, as the definition says.
+fn by_definition(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+#[test]
+fn the_examples_of_rfc_3720_have_their_checksums() {
+    assert_eq!(crc32c(&[0; 32]), 0x8A91_36AA);
+    assert_eq!(crc32c(&[0xFF; 32]), 0x62A8_AB43);
+    assert_eq!(crc32c(&(0..32).collect::<Vec<u8>>()), 0x46DD_794E);
+    assert_eq!(crc32c(&(0..32).rev().collect::<Vec<u8>>()), 0x113F_DB5C);
+}
+
+proptest! {
+    #[test]
+    fn every_way_agrees_with_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..5000)) {
+        prop_assert_eq!(crc32c(&bytes), by_definition(&bytes));
+    }
+
+    /// Wherever in memory it lies, and by whatever way this processor does not take by itself, too.
+    #[test]
+    fn a_block_has_the_checksum_that_the_definition_gives_it(bytes in proptest::collection::vec(any::<u8>(), 4096 + 7), at in 0_usize..8) {
+        let block: &[u8; 4096] = bytes[at..at + 4096].try_into().expect("a block");
+        let wanted = by_definition(block);
+        prop_assert_eq!(crc32c(block), wanted);
+        prop_assert_eq!(by_library(block), wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+            #[expect(unsafe_code, reason = "instructions that not every processor has")]
+            // SAFETY: this one has them.
+            let (streams, words) = unsafe { (x86::three_streams(block), x86::words(block)) };
+            prop_assert_eq!((streams, words), (wanted, wanted));
+        }
+    }
+}
