@@ -110,6 +110,9 @@ impl<'d, Q: QueueService> Queue<'d, Q> {
         // our own buffers, by address.
         let registered = IoBuf::<u8>::new(4096);
         let mut buffers = mem::take(&mut self.buffers);
+        // SAFETY: nothing is taken out of `buffers`, whose memory is mapped, and they are answered to whom keeps them
+        // until the thread and its ring are gone.
+        unsafe { self.ring.lend(&buffers) };
         {
             let mut executor = Executor::new(Arc::clone(&self.gate.wakeups));
             for (tag, buffer) in (0..self.context.depth).zip(&mut buffers) {

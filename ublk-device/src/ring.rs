@@ -28,6 +28,10 @@ use io_uring::types::{Fd, FsyncFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use libublk::{UblkUringData, with_task_io_ring_mut};
 
+use crate::buffer::IoBuffer;
+use fixed::Fixed;
+
+mod fixed;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +56,8 @@ pub struct Ring {
 
 struct Shared {
     slots: RefCell<Slots>,
+    /// Memory that the ring knows.
+    fixed: RefCell<Fixed>,
     /// The read of the eventfd is in the ring.
     wake_armed: Cell<bool>,
     /// Completions still to come, of every kind of ours.
@@ -103,11 +109,36 @@ impl Ring {
         Ok(Self {
             shared: Rc::new(Shared {
                 slots: RefCell::default(),
+                fixed: RefCell::default(),
                 wake_armed: Cell::new(false),
                 in_flight: Cell::new(0),
                 wake_counter: Box::default(),
             }),
             _not_send: PhantomData,
+        })
+    }
+
+    /// Makes the ring know a queue's buffers.
+    ///
+    /// # Safety
+    /// They must stay where they are until the thread's ring is gone.
+    pub(crate) unsafe fn lend(&self, buffers: &[IoBuffer]) {
+        match with_task_io_ring_mut(|ring| Fixed::new(ring, buffers)) {
+            Ok(fixed) => *self.shared.fixed.borrow_mut() = fixed,
+            Err(error) => {
+                tracing::debug!(%error, "the ring does not take buffers: their pages are pinned for each request");
+            }
+        }
+    }
+
+    /// The number under which the ring knows this memory, if it does.
+    fn fixed(&self, memory: &[u8]) -> Option<u16> {
+        self.shared.fixed.borrow_mut().index_of(memory, |index, start, bytes| {
+            let range = libc::iovec { iov_base: std::ptr::with_exposed_provenance_mut(start), iov_len: bytes };
+            // SAFETY: it is part of a buffer that was lent, and whoever lent it keeps it until the ring is gone.
+            with_task_io_ring_mut(|ring| unsafe {
+                ring.submitter().register_buffers_update(u32::from(index), &[range], None)
+            })
         })
     }
 
@@ -118,9 +149,13 @@ impl Ring {
         let mut done = 0;
         while done < buf.len() {
             let rest = &mut buf[done..];
-            let entry = opcode::Read::new(fd, rest.as_mut_ptr(), length(rest.len())).offset(offset + done as u64);
+            let (len, at) = (length(rest.len()), offset + done as u64);
+            let entry = match self.fixed(rest) {
+                Some(known) => opcode::ReadFixed::new(fd, rest.as_mut_ptr(), len, known).offset(at).build(),
+                None => opcode::Read::new(fd, rest.as_mut_ptr(), len).offset(at).build(),
+            };
             // SAFETY: `rest` and `file` are borrowed, exclusively and shared, until the operation has completed.
-            let moved = unsafe { self.operation(entry.build()) }.await;
+            let moved = unsafe { self.operation(entry) }.await;
             match result(moved) {
                 Ok(0) => break,
                 Ok(moved) => done += moved as usize,
@@ -163,11 +198,15 @@ impl Ring {
         let mut done = 0;
         while done < buf.len() {
             let rest = &buf[done..];
-            let entry = opcode::Write::new(fd, rest.as_ptr(), length(rest.len()))
-                .offset(offset + done as u64)
-                .rw_flags(if dsync { RWF_DSYNC } else { 0 });
+            let (len, at, flags) = (length(rest.len()), offset + done as u64, if dsync { RWF_DSYNC } else { 0 });
+            let entry = match self.fixed(rest) {
+                Some(known) => {
+                    opcode::WriteFixed::new(fd, rest.as_ptr(), len, known).offset(at).rw_flags(flags).build()
+                }
+                None => opcode::Write::new(fd, rest.as_ptr(), len).offset(at).rw_flags(flags).build(),
+            };
             // SAFETY: `rest` and `file` are borrowed until the operation has completed.
-            let moved = unsafe { self.operation(entry.build()) }.await;
+            let moved = unsafe { self.operation(entry) }.await;
             match result(moved) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(moved) => done += moved as usize,

@@ -91,6 +91,11 @@ impl Place {
     pub fn begins_a_chunk(&self) -> bool {
         self.index == 0
     }
+
+    /// Whether no record in front of it in its chunk has a payload.
+    pub fn has_first_payload(&self) -> bool {
+        self.payload_at == 0
+    }
 }
 
 /// A sealed chunk, ready to be sent.
@@ -440,6 +445,11 @@ impl Outbox {
     /// Whether the open slot holds a record.
     pub fn has_open_records(&self) -> bool {
         self.open_slot().is_some_and(|slot| self.reserved(slot).records > 0)
+    }
+
+    /// Whether no record in the open slot has a payload.
+    pub fn is_bare(&self) -> bool {
+        self.open_slot().is_some_and(|slot| self.reserved(slot).payload == 0)
     }
 
     /// Lets the open slot take no more records, so that it can be sealed.

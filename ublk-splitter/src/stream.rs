@@ -398,8 +398,8 @@ impl Stream {
         self.publishing.fetch_add(1, Ordering::AcqRel);
         drop(state);
         let seq = place.seq;
-        // A record that begins a chunk: the one in front of it is full.
-        let other = place.begins_a_chunk();
+        // A record that begins a chunk: the one in front of it is full. The first payload in one: it is held for less long.
+        let other = place.begins_a_chunk() || (!payload.is_empty() && place.has_first_payload());
         let mut descriptor = Descriptor::bare(entry.op, entry.volume, entry.extent, label);
         descriptor.flags = entry.flags;
         descriptor.wall_minus_label_ms = wall_minus_label_ms;
@@ -532,6 +532,12 @@ impl Stream {
             self.outbox.close_open();
         }
         self.outbox.sealed_from(from)
+    }
+
+    /// Whether no record in the open chunk has a payload.
+    pub fn is_bare(&self) -> bool {
+        let _state = lock(&self.state);
+        self.outbox.is_bare()
     }
 
     /// Whether records wait in a chunk that is not closed.

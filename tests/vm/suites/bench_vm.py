@@ -90,13 +90,15 @@ def handed(pids):
 def measure(suite, name, device, rounds, pids=()):
     """What each load costs: I/Os a second of the instruction clock."""
     found = {}
-    worked_off(pids)
     for job, (rw, size, depth, count) in JOBS.items():
         if rw == "randtrim" and name in NO_TRIM:
             continue
         options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": count * rounds, "ioengine": "io_uring"}
         if rw.startswith("rand"):
             options["norandommap"] = True
+        # What is needed for the first time (memory, threads, a segment) is not what a request costs.
+        Fio(device, [{**options, "number_ios": count // 5}], randseed=suite.seed).finish(timeout=900)
+        worked_off(pids)
         bytes_before = handed(pids) if name in SPLITS else 0
         before = threads(pids)
         load = Fio(device, [options], randseed=suite.seed)
@@ -128,7 +130,8 @@ def raw():
 @contextlib.contextmanager
 def served(program, *words):
     """A program that serves a ublk device in the foreground."""
-    child = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    # In a session of its own, as a daemon is: the scheduler groups processes by it.
+    child = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     poll("the device is there", lambda: need(child.poll() is None, "it ended") or is_block(TARGET), timeout=120)
     try:
         yield TARGET, ()

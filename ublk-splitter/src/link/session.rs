@@ -12,6 +12,9 @@ pub const CHUNKS_IN_FLIGHT: usize = 4;
 pub const CHUNKS_IN_FLIGHT_SMALL: usize = 2;
 /// How long a chunk may be held open to gather records.
 pub const GATHER: Duration = Duration::from_millis(5);
+/// The same while no record in it has a payload: a description of a discard or of zeros takes 64 bytes and a chunk of its
+/// own 8 KiB, so a host that writes zeros slowly would fill the journal with chunks.
+pub const GATHER_BARE: Duration = Duration::from_millis(500);
 
 /// What the splitter has when it is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,12 +85,17 @@ pub fn on_granted(own: Own, session: Session, expected: StreamSeq, consistent: b
     if own.resync_wanted || own.may_resync { Decision::BeginResync } else { Decision::BeginMarking(why) }
 }
 
+/// How long the open chunk may be held; `bare`: no record in it has a payload.
+pub const fn gathering(bare: bool) -> Duration {
+    if bare { GATHER_BARE } else { GATHER }
+}
+
 /// Whether to close the open chunk now.
-pub fn closes(in_flight: usize, hurry: bool, held_open: Option<Duration>) -> bool {
+pub fn closes(in_flight: usize, hurry: bool, held_open: Option<Duration>, bare: bool) -> bool {
     match held_open {
         None => false,
         Some(_) if in_flight >= CHUNKS_IN_FLIGHT_SMALL => false,
-        Some(held) => hurry || held >= GATHER,
+        Some(held) => hurry || held >= gathering(bare),
     }
 }
 

@@ -159,7 +159,8 @@ impl<'a> Talk<'a> {
     fn patience_for_records(&self) -> Duration {
         match self.open_since {
             Some(since) if self.in_flight.len() < session::CHUNKS_IN_FLIGHT_SMALL => {
-                session::GATHER.saturating_sub(self.group.stream.now().since(since)).max(Duration::from_micros(200))
+                let gathering = session::gathering(self.group.stream.is_bare());
+                gathering.saturating_sub(self.group.stream.now().since(since)).max(Duration::from_micros(200))
             }
             Some(_) | None => ALIVE_EVERY,
         }
@@ -187,7 +188,7 @@ impl<'a> Talk<'a> {
     fn send_chunks(&mut self) -> io::Result<()> {
         while self.in_flight.len() < CHUNKS_IN_FLIGHT {
             let held = self.open_since.map(|since| self.group.stream.now().since(since));
-            let close = closes(self.in_flight.len(), self.hurry, held);
+            let close = closes(self.in_flight.len(), self.hurry, held, self.group.stream.is_bare());
             let Some(chunk) = self.group.stream.chunk_from(self.sent, close) else {
                 if close || !self.group.stream.has_open_records() {
                     (self.open_since, self.hurry) = (None, false);

@@ -284,7 +284,7 @@ def same_content(left, right):
                 )
 
 
-def content_digest(path, piece=1 << 16):
+def content_digest(path, piece=1 << 20):
     """BLAKE2 over all of a file or device that is not zero, with its place; the same whatever is a hole."""
     total, zeros, size, offset = hashlib.blake2b(), bytes(piece), size_of(path), 0
     with opened(path, os.O_RDONLY) as fd:

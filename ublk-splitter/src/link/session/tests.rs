@@ -64,11 +64,18 @@ fn a_resynchronisation_begins_in_a_new_session_only() {
 
 #[test]
 fn a_flush_or_five_milliseconds_close_a_chunk_unless_enough_are_on_their_way() {
-    assert!(!closes(0, false, None));
-    assert!(closes(0, true, Some(Duration::ZERO)));
-    assert!(!closes(0, false, Some(Duration::from_millis(1))));
-    assert!(closes(1, false, Some(GATHER)));
-    assert!(!closes(CHUNKS_IN_FLIGHT_SMALL, true, Some(GATHER)));
+    assert!(!closes(0, false, None, false));
+    assert!(closes(0, true, Some(Duration::ZERO), false));
+    assert!(!closes(0, false, Some(Duration::from_millis(1)), false));
+    assert!(closes(1, false, Some(GATHER), false));
+    assert!(!closes(CHUNKS_IN_FLIGHT_SMALL, true, Some(GATHER), false));
+}
+
+#[test]
+fn descriptions_without_payload_are_gathered_for_longer_unless_somebody_waits() {
+    assert!(!closes(0, false, Some(GATHER), true));
+    assert!(closes(0, true, Some(Duration::ZERO), true));
+    assert!(closes(0, false, Some(GATHER_BARE), true));
 }
 
 #[test]
