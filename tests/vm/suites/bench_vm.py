@@ -27,11 +27,11 @@ FIGURES, TABLE = "/out/figures", "/out/table"
 
 # Kind of I/O, size, iodepth, how many.
 JOBS = {
-    "w4k_qd1": ("randwrite", 4096, 1, 3000),
-    "w4k_qd16": ("randwrite", 4096, 16, 6000),
+    "w4k_qd1": ("randwrite", 4096, 1, 6000),
+    "w4k_qd16": ("randwrite", 4096, 16, 12000),
     "w1m_qd4": ("write", MIB, 4, 150),
-    "r4k_qd1": ("randread", 4096, 1, 3000),
-    "r4k_qd16": ("randread", 4096, 16, 6000),
+    "r4k_qd1": ("randread", 4096, 1, 6000),
+    "r4k_qd16": ("randread", 4096, 16, 12000),
     "t4k_qd16": ("randtrim", 4096, 16, 2000),
 }
 # What cannot be trimmed, and what is undisk.

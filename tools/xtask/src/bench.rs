@@ -45,6 +45,8 @@ enum What {
     Image,
     /// The path of a request in the guest, beside what a user would pick instead
     Vm,
+    /// More queues, volumes and groups, and idle ones, in the guest
+    Scale,
 }
 
 /// A program that measures: its crate's example, and the arguments of one run of it.
@@ -61,7 +63,7 @@ fn programs(args: &Args, folder: &str) -> Vec<Program> {
             let restart = Program { example: "restart_figures", arguments: vec![folder.to_string()] };
             vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed"), restart]
         }
-        What::Image | What::Vm => Vec::new(),
+        What::Image | What::Vm | What::Scale => Vec::new(),
     }
 }
 
@@ -98,6 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             peers(&place)?;
             BENCH_VM
         }
+        What::Scale => BENCH_SCALE,
     };
     if !args.no_vm {
         let text = in_guest(&place, suite)?;
@@ -116,6 +119,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 const IMAGE_READ: &str = "image_read";
 /// The suite that measures the path of a request beside others.
 const BENCH_VM: &str = "bench_vm";
+/// The suite that measures many queues, volumes and groups.
+const BENCH_SCALE: &str = "bench_scale";
 /// The file of a suite's `RATIO` lines, and of what it has for people.
 const FIGURES: &str = "figures";
 const TABLE: &str = "table";
