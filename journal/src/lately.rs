@@ -1,6 +1,7 @@
 //! A bounded amount of things that were asked for lately, each under its name.
 //!
-//! Owns which one goes when there is no room: the one that was asked for longest ago. Opens and reads nothing.
+//! Owns which one goes when there is no room: of those that were not asked for since they were looked at last, the one that
+//! has been there for longest. So that asking, which is done for every read, changes no order. Opens and reads nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -9,7 +10,7 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub(crate) struct Lately<K, V, const MOST: usize> {
     by_name: HashMap<K, Entry<V>>,
-    /// The names, by when they were asked for.
+    /// The names, in the order in which they are looked at when there is no room.
     by_turn: BTreeMap<u64, K>,
     turn: u64,
     weight: usize,
@@ -20,6 +21,8 @@ struct Entry<V> {
     value: V,
     weight: usize,
     turn: u64,
+    /// It was asked for since it was looked at last.
+    asked: bool,
 }
 
 impl<K, V, const MOST: usize> Default for Lately<K, V, MOST> {
@@ -31,11 +34,8 @@ impl<K, V, const MOST: usize> Default for Lately<K, V, MOST> {
 impl<K: Copy + Eq + Hash, V: Clone, const MOST: usize> Lately<K, V, MOST> {
     /// The one of this name, if it is kept.
     pub(crate) fn find(&mut self, name: K) -> Option<V> {
-        self.turn += 1;
         let entry = self.by_name.get_mut(&name)?;
-        self.by_turn.remove(&entry.turn);
-        self.by_turn.insert(self.turn, name);
-        entry.turn = self.turn;
+        entry.asked = true;
         Some(entry.value.clone())
     }
 
@@ -44,21 +44,27 @@ impl<K: Copy + Eq + Hash, V: Clone, const MOST: usize> Lately<K, V, MOST> {
         self.keep_weighing(name, value, 1);
     }
 
-    /// Keeps one; where there is no room those that were asked for longest ago go. One that alone weighs too much is
-    /// not kept.
+    /// Keeps one; where there is no room others go. One that alone weighs too much is not kept.
     pub(crate) fn keep_weighing(&mut self, name: K, value: V, weight: usize) {
         self.drop_one(name);
         if weight > MOST {
             return;
         }
         while self.weight + weight > MOST
-            && let Some((_, oldest)) = self.by_turn.pop_first()
+            && let Some((_, next)) = self.by_turn.pop_first()
         {
-            self.drop_one(oldest);
+            match self.by_name.get_mut(&next) {
+                Some(entry) if entry.asked => {
+                    self.turn += 1;
+                    (entry.asked, entry.turn) = (false, self.turn);
+                    self.by_turn.insert(self.turn, next);
+                }
+                Some(_) | None => self.drop_one(next),
+            }
         }
         self.turn += 1;
         self.by_turn.insert(self.turn, name);
-        self.by_name.insert(name, Entry { value, weight, turn: self.turn });
+        self.by_name.insert(name, Entry { value, weight, turn: self.turn, asked: false });
         self.weight += weight;
     }
 

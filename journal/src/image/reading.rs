@@ -190,6 +190,12 @@ impl Reading {
             // Nothing goes straight to where direct I/O does not reach.
             self.fetches.iter_mut().for_each(|fetch| fetch.straight = None);
         }
+        // Most often it is one.
+        if self.fetches.len() == 1 {
+            let fetch = &mut self.fetches[0];
+            let straight = fetch.straight.clone().map(|straight| &mut buffer[straight]);
+            return fetch.direct(straight).map(|direct| (0, direct)).into_iter().collect();
+        }
         // Each gets its part of the buffer, which come in the volume's order and not in the log's.
         let mut order: Vec<usize> = (0..self.fetches.len()).filter(|n| self.fetches[*n].straight.is_some()).collect();
         order.sort_by_key(|n| self.fetches[*n].straight.as_ref().map(|straight| straight.start));

@@ -1,7 +1,7 @@
 use super::Lately;
 
 #[test]
-fn the_one_that_was_asked_for_longest_ago_makes_room() {
+fn the_one_that_nobody_asked_for_makes_room() {
     let mut kept: Lately<u32, &str, 2> = Lately::default();
     for (name, value) in [(1, "one"), (2, "two")] {
         assert_eq!(kept.find(name), None);
@@ -29,4 +29,16 @@ fn what_is_heavy_makes_room_for_itself_and_what_is_too_heavy_is_not_kept() {
     assert_eq!((kept.find(2), kept.find(3), kept.find(4)), (Some("second"), Some("three"), None));
     kept.keep_weighing(5, "five", 10);
     assert_eq!((kept.find(2), kept.find(3), kept.find(5)), (None, None, Some("five")));
+}
+
+#[test]
+fn where_all_were_asked_for_the_one_that_has_been_there_for_longest_makes_room() {
+    let mut kept: Lately<u32, u32, 3> = Lately::default();
+    for name in 0..3 {
+        kept.keep(name, name);
+        assert_eq!(kept.find(name), Some(name));
+    }
+    kept.keep(3, 3);
+    kept.keep(4, 4);
+    assert_eq!((0..5).map(|name| kept.find(name)).collect::<Vec<_>>(), [None, None, Some(2), Some(3), Some(4)]);
 }
