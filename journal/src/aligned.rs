@@ -30,6 +30,11 @@ impl Aligned {
         Self { memory, start, len: bytes.len() }
     }
 
+    /// The bytes as an array; `None`: there are more or fewer.
+    pub fn as_mut_array<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        (&mut **self).try_into().ok()
+    }
+
     /// Whether direct I/O takes these bytes as they lie.
     pub fn is_aligned(bytes: &[u8]) -> bool {
         bytes.as_ptr().align_offset(BLOCK_BYTES) == 0

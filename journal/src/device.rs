@@ -136,13 +136,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 }
 
-/// Bytes of a write: lent for as long as it may take, or given away.
+/// Bytes of a write: lent for as long as it may take, given away, or kept by several.
 #[derive(Debug)]
 pub enum Part<'b> {
     /// They lie where direct I/O takes them.
     Lent(&'b [u8]),
     /// They are the write's own.
     Own(Aligned),
+    /// Whoever keeps them does not change them before the write has let go.
+    Kept(Arc<Aligned>),
 }
 
 impl<'b> Part<'b> {
@@ -156,6 +158,7 @@ impl<'b> Part<'b> {
         match self {
             Self::Lent(bytes) => bytes,
             Self::Own(bytes) => bytes,
+            Self::Kept(bytes) => bytes,
         }
     }
 }

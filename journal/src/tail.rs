@@ -8,7 +8,9 @@
 //! After a failed write nobody knows what the disk holds at the tail: it is poisoned, says so, and takes no more.
 //! Running out of space shows only when a segment is made, before anything is written: that can be tried again.
 
+mod ahead;
 mod flight;
+mod pages;
 mod pool;
 mod spare;
 
@@ -22,6 +24,8 @@ use crate::notes::Notes;
 use crate::place::{Place, SEGMENTS, SegmentNumber};
 use crate::segment::{FIRST_CHUNK_AT, SegmentHeader};
 use crate::superblock::{Replica, Retained, Superblock, SuperblockFile};
+use ahead::Ahead;
+use pages::Pages;
 use pool::Pool;
 use record::chunk::Body;
 use record::fault::{Bug, bug};
@@ -62,6 +66,8 @@ struct Active {
     bytes: u64,
     /// Where the next chunk goes.
     at: u64,
+    /// Up to where its room has been written.
+    ahead: Ahead,
     /// What its footer will say.
     footer: footer::Collecting,
 }
@@ -73,6 +79,8 @@ pub(crate) struct Tail {
     superblock: SuperblockFile,
     mark: TailMark,
     active: Option<Active>,
+    /// Headers under way.
+    pages: Pages,
     /// The next segment's file, once the active one is half full.
     spare: Option<Spare>,
     /// Files of segments that left the journal, for those to come.
@@ -145,6 +153,7 @@ impl Tail {
             superblock,
             mark: found.mark,
             active: None,
+            pages: Pages::default(),
             spare: None,
             pool: Pool::default(),
             newest: found.newest,
@@ -166,7 +175,9 @@ impl Tail {
     pub(crate) fn resume(&mut self, place: Place, bytes: u64, footer: footer::Collecting) -> io::Result<()> {
         let file = self.disk.open(&place.segment.file(), segment_access())?;
         self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
-        self.active = Some(Active { number: place.segment, file, bytes, at: place.offset, footer });
+        // What stands behind is zeros, or of a life that is over: it may be written over.
+        let ahead = Ahead::young(place.offset);
+        self.active = Some(Active { number: place.segment, file, bytes, at: place.offset, ahead, footer });
         Ok(())
     }
 
@@ -193,14 +204,15 @@ impl Tail {
         let number = self.newest.next();
         let ordinary = self.superblock.current().segment_bytes;
         let bytes = ordinary.max((FIRST_CHUNK_AT + need).next_multiple_of(BLOCK_BYTES as u64));
-        let file = self.make_segment(number, bytes).map_err(|source| self.segment_failure(number, source))?;
+        let (file, ahead) = self.make_segment(number, bytes).map_err(|source| self.segment_failure(number, source))?;
         self.disk.sync_folder(SEGMENTS).map_err(|source| self.segment_failure(number, source))?;
         if let Some(sealed) = self.active.take() {
             self.sealed_bytes += sealed.bytes;
         }
         self.newest = number;
         self.segments += 1;
-        self.active = Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, footer: footer::Collecting::new() });
+        self.active =
+            Some(Active { number, file, bytes, at: FIRST_CHUNK_AT, ahead, footer: footer::Collecting::new() });
         let mark = self.mark;
         self.store(|superblock| {
             superblock.last_segment = number;
@@ -235,8 +247,8 @@ impl Tail {
     }
 
     /// A segment's file gets its name when its header is durable.
-    fn make_segment(&mut self, number: SegmentNumber, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let Ready { name, file, .. } = self.ready(number, bytes)?;
+    fn make_segment(&mut self, number: SegmentNumber, bytes: u64) -> io::Result<(Arc<dyn DiskFile>, Ahead)> {
+        let Ready { name, file, former } = self.ready(number, bytes)?;
         let journal = self.superblock.current().journal;
         let header = SegmentHeader { journal, segment: number, bytes, mark: self.mark };
         let block = Aligned::copy_of(&header.encode());
@@ -246,7 +258,7 @@ impl Tail {
             let _ = self.disk.remove(&name);
             return Err(error);
         }
-        Ok(file)
+        Ok((file, if former.is_some() { Ahead::used() } else { Ahead::young(FIRST_CHUNK_AT) }))
     }
 
     fn segment_failure(&self, number: SegmentNumber, source: io::Error) -> JournalError {

@@ -61,6 +61,12 @@ impl ChunkHeader {
     /// The header as bytes, and its checksum (the next chunk's `previous`).
     pub fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
         let mut out = [0u8; HEADER_BYTES];
+        let crc = self.encode_over(&mut out);
+        (out, crc)
+    }
+
+    /// The same over zeros, or over another header: whatever is not zeros in one is written. Answers with the checksum.
+    pub fn encode_over(&self, out: &mut [u8; HEADER_BYTES]) -> u32 {
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[4..6].copy_from_slice(&VERSION.to_le_bytes());
         out[8..24].copy_from_slice(&self.journal.to_bytes());
@@ -79,7 +85,7 @@ impl ChunkHeader {
         out[STREAMS_AT..FIELDS_END].copy_from_slice(&self.streams.encode());
         let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        (out, crc)
+        crc
     }
 
     /// Reads a header of this journal; `None` for anything else, stale or damaged bytes included.

@@ -9,6 +9,7 @@
 //! When a write fails, those under way are waited for, what is durable in front of it counts, and the tail is poisoned:
 //! nothing behind it is acknowledged, whether it reached the disk or not.
 
+use super::ahead::ZEROS_MAX;
 use super::{Prepared, Tail};
 use crate::aligned::Aligned;
 use crate::chunks::Chunk;
@@ -18,13 +19,16 @@ use crate::footer;
 use crate::mark::TailMark;
 use crate::notes::Notes;
 use crate::place::Place;
+use record::chunk::Body;
 use record::fault::{Bug, bug};
+use record::geometry::BLOCK_BYTES;
 use record::header::ChunkHeader;
 use record::op::Op;
 use record::position::ChunkNumber;
 use record::streams::Streams;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::OnceLock;
 
 /// Where chunks come from: the next one, checked, when there is room for it.
 pub(crate) type Source<'s, 'b> = &'s mut dyn FnMut() -> Option<Prepared<'b>>;
@@ -36,10 +40,15 @@ pub(crate) type Landed<'s> = &'s mut dyn FnMut(Chunk, &Notes);
 /// checksums take three times as long.
 const READY_MAX: usize = 16;
 
+#[expect(clippy::cast_possible_truncation, reason = "half a mebibyte")]
+const ZEROS_BYTES: usize = ZEROS_MAX as usize;
+
 /// A chunk that has been written, or is being.
 struct Flying {
     chunk: Chunk,
     notes: Notes,
+    /// Whether zeros are written behind it: what comes next has to wait, or they would lie over it.
+    brings_zeros: bool,
     /// The tail behind it.
     behind: TailMark,
     /// What it names committed, and the streams there.
@@ -115,6 +124,7 @@ impl Tail {
             loop {
                 while failure.is_none()
                     && flying.len() < IN_FLIGHT_MAX
+                    && !flying.back().is_some_and(|last| last.brings_zeros)
                     && let Some(chunk) = coming.next_if(|chunk| self.fits(chunk))
                 {
                     flying.push_back(self.begin(flight, chunk, &mut ahead));
@@ -181,10 +191,14 @@ impl Tail {
             offset,
             segment: segment.get(),
         };
-        let (bytes, crc) = header.encode();
-        let mut parts = vec![Part::Own(Aligned::copy_of(&bytes)), Part::of(area)];
+        let (bytes, crc) = self.pages.encode(&header);
+        let mut parts = vec![Part::Kept(bytes), Part::of(area)];
         if !payload.is_empty() {
             parts.push(Part::of(payload));
+        }
+        let zeros = self.zeros_behind(offset, header.disk_bytes(), &body);
+        if !zeros.is_empty() {
+            parts.push(Part::Lent(zeros));
         }
         flight.begin(parts, offset);
         *ahead = TailMark {
@@ -200,7 +214,20 @@ impl Tail {
             active.at += header.disk_bytes();
         }
         let chunk = Chunk { place: Place { segment, offset }, header, body };
-        Flying { chunk, notes, behind: *ahead, named: (committed, self.mark.streams), outcome: None }
+        let named = (committed, self.mark.streams);
+        Flying { chunk, notes, brings_zeros: !zeros.is_empty(), behind: *ahead, named, outcome: None }
+    }
+
+    /// What a chunk takes along for those behind it (`ahead.rs`).
+    fn zeros_behind(&mut self, offset: u64, bytes: u64, body: &Body) -> &'static [u8] {
+        static ZEROS: OnceLock<Aligned> = OnceLock::new();
+        let Some(active) = &mut self.active else { return &[] };
+        let footer = active.footer.bytes_now() + footer::bytes_more(body);
+        let limit = active.bytes.saturating_sub(footer);
+        let zeros = active.ahead.zeros(bytes, offset + bytes, limit);
+        // At most that many, in whole blocks, since chunks and footers are.
+        let Ok(zeros) = usize::try_from(zeros / BLOCK_BYTES as u64 * BLOCK_BYTES as u64) else { return &[] };
+        if zeros == 0 { &[] } else { &ZEROS.get_or_init(|| Aligned::zeroed(ZEROS_BYTES))[..zeros] }
     }
 
     /// A chunk is durable, and all in front of it are.

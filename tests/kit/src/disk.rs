@@ -620,7 +620,14 @@ impl<'b> Flight<'b> for SimFlight<'_> {
             self.file.check_alignment(part.bytes().as_ptr(), offset, part.bytes().len());
         }
         assert!(self.under_way.len() < IN_FLIGHT_MAX, "at most {IN_FLIGHT_MAX} writes are under way");
-        let bytes = parts.iter().flat_map(|part| part.bytes().iter().copied()).collect();
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes().iter().copied()).collect();
+        let end = offset + bytes.len() as u64;
+        let apart = |other: &Under| end <= other.offset || other.offset + other.bytes.len() as u64 <= offset;
+        assert!(
+            self.under_way.iter().all(apart),
+            "which of two writes that overlap wins is chance: {}",
+            self.file.name
+        );
         self.under_way.push(Under { ticket: self.begun, bytes, offset });
         self.file.world().moment(self.file.file, &self.under_way);
         self.begun += 1;
