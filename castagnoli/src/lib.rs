@@ -20,6 +20,21 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     by_library(bytes)
 }
 
+/// CRC-32C of some bytes, one part of them behind the other.
+pub fn crc32c_of(parts: &[&[u8]]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(crc) = x86::crc32c_of(parts) {
+        return crc;
+    }
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    for part in parts {
+        digest.update(part);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
+    let crc = digest.finalize() as u32;
+    crc
+}
+
 fn by_library(bytes: &[u8]) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32;
@@ -29,7 +44,8 @@ fn by_library(bytes: &[u8]) -> u32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_xor_si128,
+        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64,
+        _mm_xor_si128,
     };
 
     const BLOCK: usize = 4096;
@@ -37,6 +53,9 @@ mod x86 {
     const STREAM: usize = 170;
     /// Words of a stream that are taken in one turn of the loop.
     const TURN: usize = 10;
+    /// Words of each stream of a piece of what is no whole block, and bytes of all three.
+    const SHORT_STREAM: usize = 40;
+    const PIECE: usize = 3 * SHORT_STREAM * 8;
     /// The longest that goes word by word: a word takes three cycles, and starting anything else takes about as long as this.
     const SHORT: usize = 128;
 
@@ -50,44 +69,74 @@ mod x86 {
             // SAFETY: this processor has SSE 4.2.
             return Some(unsafe { words(bytes) });
         }
-        let block = <&[u8; BLOCK]>::try_from(bytes).ok()?;
-        if !is_x86_feature_detected!("pclmulqdq")
+        crc32c_of(&[bytes])
+    }
+
+    /// As the crate's; `None` likewise.
+    pub fn crc32c_of(parts: &[&[u8]]) -> Option<u32> {
+        if !is_x86_feature_detected!("sse4.2")
+            || !is_x86_feature_detected!("pclmulqdq")
             || is_x86_feature_detected!("vpclmulqdq") && is_x86_feature_detected!("avx512vl")
         {
             return None;
         }
         #[expect(unsafe_code, reason = "instructions that not every processor has")]
         // SAFETY: this processor has SSE 4.2 and PCLMULQDQ.
-        Some(unsafe { three_streams(block) })
+        Some(!parts.iter().fold(u32::MAX, |crc, part| unsafe { more(crc, part) }))
+    }
+
+    /// What a checksum is, not yet inverted, with these bytes behind those that it is of.
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub fn more(crc: u32, bytes: &[u8]) -> u32 {
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        let mut crc = u64::from(crc);
+        for block in blocks {
+            crc = three_streams::<STREAM, TURN>(crc, block);
+        }
+        let (pieces, rest) = rest.as_chunks::<PIECE>();
+        for piece in pieces {
+            crc = three_streams::<SHORT_STREAM, TURN>(crc, piece);
+        }
+        half(words_more(crc, rest))
     }
 
     #[target_feature(enable = "sse4.2")]
     pub fn words(bytes: &[u8]) -> u32 {
+        !half(words_more(u64::from(u32::MAX), bytes))
+    }
+
+    #[target_feature(enable = "sse4.2")]
+    fn words_more(crc: u64, bytes: &[u8]) -> u64 {
         let (words, rest) = bytes.as_chunks::<8>();
-        let mut crc = u64::from(u32::MAX);
+        let mut crc = crc;
         for word in words {
             crc = _mm_crc32_u64(crc, u64::from_le_bytes(*word));
         }
         let mut crc = half(crc);
+        let (fours, rest) = rest.as_chunks::<4>();
+        for four in fours {
+            crc = _mm_crc32_u32(crc, u32::from_le_bytes(*four));
+        }
         for byte in rest {
             crc = _mm_crc32_u8(crc, *byte);
         }
-        !crc
+        u64::from(crc)
     }
 
     /// The streams' checksums are those of what they would be if they went on with zeros to the third one's end, and those
     /// are multiples of them: by x to the power of the bits between, modulo the polynomial.
+    /// `STREAM`: words of each, a multiple of `TURN`; what is behind them goes word by word.
     #[target_feature(enable = "sse4.2,pclmulqdq")]
-    pub fn three_streams(block: &[u8; BLOCK]) -> u32 {
-        const TO_THE_SECOND: u32 = power_of_x(STREAM * 64 - 33);
-        const TO_THE_FIRST: u32 = power_of_x(2 * STREAM * 64 - 33);
-        let (words, _) = block.as_chunks::<8>();
+    fn three_streams<const STREAM: usize, const TURN: usize>(crc: u64, bytes: &[u8]) -> u64 {
+        let (to_the_second, to_the_first) = const { (power_of_x(STREAM * 64 - 33), power_of_x(2 * STREAM * 64 - 33)) };
+        const { assert!(STREAM.is_multiple_of(TURN)) };
+        let (words, _) = bytes.as_chunks::<8>();
         let (first, others) = words.split_at(STREAM);
         let (second, others) = others.split_at(STREAM);
         let (third, rest) = others.split_at(STREAM);
         let (first, second, third) =
             (first.as_chunks::<TURN>().0, second.as_chunks::<TURN>().0, third.as_chunks::<TURN>().0);
-        let (mut one, mut two, mut three) = (u64::from(u32::MAX), 0, 0);
+        let (mut one, mut two, mut three) = (crc, 0, 0);
         for ((a, b), c) in first.iter().zip(second).zip(third) {
             for ((a, b), c) in a.iter().zip(b).zip(c) {
                 one = _mm_crc32_u64(one, u64::from_le_bytes(*a));
@@ -101,12 +150,12 @@ mod x86 {
         };
         // The product has 64 bits, and the instruction takes it modulo the polynomial, times x^32: with the 1 that a product
         // of reflected numbers is off, that is the 33 above.
-        let product = _mm_xor_si128(times(one, TO_THE_FIRST), times(two, TO_THE_SECOND));
+        let product = _mm_xor_si128(times(one, to_the_first), times(two, to_the_second));
         let mut crc = three ^ _mm_crc32_u64(0, _mm_cvtsi128_si64(product).cast_unsigned());
         for word in rest {
             crc = _mm_crc32_u64(crc, u64::from_le_bytes(*word));
         }
-        !half(crc)
+        crc
     }
 
     /// The instruction's result: its upper half is zero.

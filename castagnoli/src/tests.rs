@@ -38,8 +38,22 @@ proptest! {
         if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
             #[expect(unsafe_code, reason = "instructions that not every processor has")]
             // SAFETY: this one has them.
-            let (streams, words) = unsafe { (x86::three_streams(block), x86::words(block)) };
+            let (streams, words) = unsafe { (!x86::more(u32::MAX, block), x86::words(block)) };
             prop_assert_eq!((streams, words), (wanted, wanted));
+        }
+    }
+
+    #[test]
+    fn parts_have_the_checksum_of_the_whole(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9000), 0..4)) {
+        let wanted = by_definition(&parts.concat());
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        prop_assert_eq!(crc32c_of(&parts), wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+            #[expect(unsafe_code, reason = "instructions that not every processor has")]
+            // SAFETY: this one has them.
+            let crc = parts.iter().fold(u32::MAX, |crc, part| unsafe { x86::more(crc, part) });
+            prop_assert_eq!(!crc, wanted);
         }
     }
 }

@@ -167,7 +167,9 @@ impl State {
             | Event::Unreadable(_) => {}
         }
         let member = self.members.get(descriptor.volume);
-        let name = member.map(|member| member.name.clone());
+        // What most records say has no use for it, and a copy of it would be memory taken for each.
+        let named = member.filter(|_| matches!(event, Event::Joined(_) | Event::Leave(_)));
+        let name = named.map(|member| member.name.clone());
         let left = member.filter(|_| matches!(event, Event::Leave(_))).map(|member| member.splitter);
         self.timeline.apply(descriptor.op, descriptor.label, event, speaker, name.as_deref());
         if let Event::Rollback(note) = event {

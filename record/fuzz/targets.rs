@@ -94,7 +94,7 @@ fn makes_sense(body: &Body, bytes: &[u8]) {
             first_seq,
             place,
         ));
-        for crc in &record.crcs {
+        for crc in record.crcs.iter() {
             again[crc_at..crc_at + CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
             crc_at += CRC_BYTES;
         }

@@ -31,13 +31,7 @@ impl Salt {
     /// The checksum of a header area that holds its own checksum in the four bytes at `hole`: they count as zeros,
     /// as they were when it was taken.
     pub(crate) fn header_around(self, bytes: &[u8], hole: usize) -> u32 {
-        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        digest.update(&bytes[..hole]);
-        digest.update(&[0; 4]);
-        digest.update(&bytes[hole + 4..]);
-        #[expect(clippy::cast_possible_truncation, reason = "a CRC-32 has 32 bits")]
-        let crc = digest.finalize() as u32;
-        crc ^ self.0
+        castagnoli::crc32c_of(&[&bytes[..hole], &[0; 4], &bytes[hole + 4..]]) ^ self.0
     }
 
     /// The checksum of one record's description; `place` is its index in the chunk and `first` the chunk's first

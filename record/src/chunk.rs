@@ -10,6 +10,7 @@
 //! length, and refuses whatever it does not understand.
 
 use crate::checksum::Salt;
+use crate::crcs::Crcs;
 use crate::geometry::{BLOCK_BYTES, BLOCK_SECTORS, Extent, SECTOR_BYTES, Sector};
 use crate::ids::{Incarnation, JournalId};
 use crate::op::{Op, OpFlags};
@@ -212,12 +213,15 @@ pub struct BodyHeader {
 }
 
 impl BodyHeader {
-    /// Writes the fixed header into `area`, the whole header area with descriptors and checksums already in place,
-    /// zeroes what lies behind them, and seals it with the checksum over all of it, which is also the answer. `area`
-    /// must be `header_len` bytes.
+    /// Writes the fixed header into `area`, the whole header area with descriptors and checksums already in place and
+    /// zeros behind them, and seals it with the checksum over all of it, which is also the answer. `area` must be
+    /// `header_len` bytes.
     pub fn seal(&self, area: &mut [u8]) -> u32 {
         assert_eq!(area.len(), self.header_len as usize, "a header area is sealed whole");
-        area[table_end(self.records as usize, self.crcs as usize)..].fill(0);
+        debug_assert!(
+            is_zero(&area[table_end(self.records as usize, self.crcs as usize)..]),
+            "zeros are behind the table"
+        );
         area[..FIXED_BYTES].fill(0);
         area[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         area[4..6].copy_from_slice(&VERSION.to_le_bytes());
@@ -280,7 +284,7 @@ pub struct Record {
     /// What it says.
     pub descriptor: Descriptor,
     /// A checksum for each 4 KiB of its payload, the last one for what is left.
-    pub crcs: Box<[u32]>,
+    pub crcs: Crcs,
 }
 
 /// A decoded and checked header area.

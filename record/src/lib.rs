@@ -9,6 +9,7 @@ pub mod build;
 pub mod checksum;
 pub mod chunk;
 pub mod conversation;
+pub mod crcs;
 pub mod digest;
 pub mod fault;
 pub mod geometry;

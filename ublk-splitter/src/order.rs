@@ -28,6 +28,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Order {
     last: u64,
+    /// Of every volume that ever had a request: made anew for each, the list would be memory taken for each.
     volumes: BTreeMap<Incarnation, Vec<Entry>>,
 }
 
@@ -79,9 +80,6 @@ impl Order {
                 entries[i].held = true;
                 granted.push(entry.ticket);
             }
-        }
-        if entries.is_empty() {
-            self.volumes.remove(&volume);
         }
         granted
     }

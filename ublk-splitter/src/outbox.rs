@@ -6,25 +6,26 @@
 //!
 //! When it is full, `reserve` answers `None` and nothing has changed; the group then stops recording (`stream`).
 
+mod adopting;
 pub mod arena;
 pub mod layout;
 pub mod table;
 
 use arena::Arena;
-use layout::{PAGE, PAYLOAD_AREA, RECORDS_MAX, Reserved};
+use layout::{HEADER_AREA, PAGE, PAYLOAD_AREA, RECORDS_MAX, Reserved};
 use record::checksum::{Salt, crc32c};
 use record::chunk::{BodyHeader, CRC_BYTES, DESCRIPTOR_BYTES, Descriptor, FIXED_BYTES, block_crc, header_len};
 use record::fault::{Bug, bug};
 use record::geometry::{BLOCK_BYTES, Extent};
 use record::ids::{BootId, GroupId, Incarnation, JournalId};
-use record::op::Op;
 use record::position::{Label, Session, StreamSeq};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::{EntryAt, InFlight, Table};
 
 /// Whether a group's writes get records. Stored in the outbox before the first request that acts on it is answered
@@ -143,12 +144,17 @@ pub struct Outbox {
     path: PathBuf,
     arena: Arena,
     owner: Owner,
+    salt: Salt,
     slots: usize,
     /// The number of the next record, and the slot it goes to: what the words of the slots say, kept at hand so that
     /// a write does not read them all. Changed under the group's lock only.
     next: AtomicU64,
     open: AtomicUsize,
+    /// The slots in use, oldest first, kept at hand likewise.
+    used: Mutex<VecDeque<usize>>,
     table: Mutex<Table>,
+    /// Where a header area is put together: zeros behind so many bytes.
+    scratch: Mutex<(Vec<u8>, usize)>,
     // Kept open: the descriptor holds the file's lock, so that two splitters never share an outbox.
     _file: File,
 }
@@ -176,7 +182,21 @@ impl Outbox {
     fn over(path: &Path, arena: Arena, owner: Owner, slots: usize, file: File) -> Self {
         let (next, open) = (AtomicU64::new(StreamSeq::FIRST.get()), AtomicUsize::new(NO_SLOT));
         let (table, _) = Table::adopt(&arena, layout::table_at(slots));
-        Self { path: path.into(), arena, owner, slots, next, open, table: Mutex::new(table), _file: file }
+        let salt = Salt::of(owner.journal);
+        let scratch = Mutex::new((vec![0; HEADER_AREA], 0));
+        Self {
+            path: path.into(),
+            arena,
+            scratch,
+            owner,
+            salt,
+            slots,
+            next,
+            open,
+            used: Mutex::default(),
+            table: Mutex::new(table),
+            _file: file,
+        }
     }
 
     fn fresh(path: &Path, owner: Owner, slots: usize, mode: Mode) -> io::Result<Self> {
@@ -208,96 +228,6 @@ impl Outbox {
         Ok(outbox)
     }
 
-    fn slots_in(file: &File, len: usize, owner: Owner) -> io::Result<Option<usize>> {
-        use std::os::unix::fs::FileExt as _;
-        if len < PAGE {
-            return Ok(None);
-        }
-        let mut head = [0u8; layout::STATIC_BYTES];
-        let mut crc = [0u8; 4];
-        file.read_exact_at(&mut head, 0)?;
-        file.read_exact_at(&mut crc, layout::STATIC_CRC_AT as u64)?;
-        let slots = u32::from_le_bytes([head[56], head[57], head[58], head[59]]) as usize;
-        let ours = crc32c(&head) == u32::from_le_bytes(crc)
-            && layout::SLOTS.contains(&slots)
-            && head == static_part(owner, slots)
-            && len == layout::file_bytes(slots);
-        Ok(ours.then_some(slots))
-    }
-
-    /// Fills what a killed predecessor left incomplete with NOOPs and tells what is there. `None` when the words make
-    /// no sense: then nothing in the file can be believed.
-    fn adopt(&self) -> Option<Adopted> {
-        let mode = Mode::from_word(self.arena.load(layout::MODE_AT))?;
-        let session = Session::new(self.arena.load(layout::SESSION_AT));
-        let mut label = Label::from_nanos(self.arena.load(layout::LABEL_AT));
-        let mut noops = 0;
-        let mut failed = Vec::new();
-        for slot in 0..self.slots {
-            match self.state(slot) {
-                FREE => {}
-                OPEN | CLOSED | SEALED => {
-                    let reserved = self.reserved(slot);
-                    if !reserved.is_sane() {
-                        return None;
-                    }
-                    for index in 0..reserved.records {
-                        if self.arena.load_half(publish_at(slot, index)) == 0 {
-                            noops += 1;
-                            if bug(Bug::ForgetNoop) {
-                                self.arena.store_half(publish_at(slot, index), 1);
-                            } else {
-                                self.fill_noop(slot, index, session, label);
-                            }
-                        }
-                        let mut descriptor = [0u8; DESCRIPTOR_BYTES];
-                        descriptor.copy_from_slice(&self.arena.read(self.descriptor_at(slot, index), DESCRIPTOR_BYTES));
-                        let mut nanos = [0u8; 8];
-                        nanos.copy_from_slice(&descriptor[24..32]);
-                        label = label.max(Label::from_nanos(u64::from_le_bytes(nanos)));
-                        if let Some((Op::Indeterminate, volume, extent)) = Descriptor::peek(&descriptor) {
-                            failed.push((volume, extent));
-                        }
-                    }
-                    if reserved.records == 0 || self.first(slot).plus(reserved.records as u64) <= self.released() {
-                        // Killed between opening it and reserving the first place, or between releasing and freeing.
-                        self.set_state(slot, FREE);
-                    } else if self.state(slot) == OPEN {
-                        self.set_state(slot, CLOSED);
-                    }
-                }
-                _ => return None,
-            }
-        }
-        // The slots must carry one dense run of numbers up from what was released.
-        let mut expected = self.released();
-        for (slot, first) in self.used_slots() {
-            if first != expected {
-                return None;
-            }
-            expected = first.plus(self.reserved(slot).records as u64);
-        }
-        self.next.store(expected.get(), Ordering::Relaxed);
-        Some(Adopted {
-            mode,
-            session: (session.get() != 0).then_some(session),
-            laid: expected,
-            label,
-            noops,
-            reason: self.reason(),
-            failed,
-            in_flight: Table::adopt(&self.arena, layout::table_at(self.slots)).1,
-        })
-    }
-
-    fn fill_noop(&self, slot: usize, index: usize, session: Session, label: Label) {
-        let noop = Descriptor::bare(Op::Noop, Incarnation::NONE, None, label);
-        let place = u32::try_from(index).unwrap_or(u32::MAX);
-        let bytes = noop.encode(Salt::of(self.owner.journal), session, self.first(slot), place);
-        self.arena.write(self.descriptor_at(slot, index), &bytes);
-        self.arena.store_half(publish_at(slot, index), 1);
-    }
-
     /// The file that the appliance maps.
     pub fn path(&self) -> &Path {
         &self.path
@@ -305,13 +235,13 @@ impl Outbox {
 
     /// Bytes of payload area in use and in all.
     pub fn usage(&self) -> (u64, u64) {
-        let used = self.in_use().count() * PAYLOAD_AREA;
+        let used = lock(&self.used).len() * PAYLOAD_AREA;
         (used as u64, (self.slots * PAYLOAD_AREA) as u64)
     }
 
     /// Whether more than half of the slots are in use: what reads in the background waits then.
     pub fn is_crowded(&self) -> bool {
-        self.in_use().count() * 2 > self.slots
+        lock(&self.used).len() * 2 > self.slots
     }
 
     /// Starts a session in an empty outbox: whatever was in it is dropped first. A process killed at any place in here
@@ -323,6 +253,7 @@ impl Outbox {
         for slot in 0..self.slots {
             self.set_state(slot, FREE);
         }
+        lock(&self.used).clear();
         self.next.store(StreamSeq::FIRST.get(), Ordering::Relaxed);
         self.open.store(NO_SLOT, Ordering::Relaxed);
         self.arena.store(layout::SESSION_AT, session.get());
@@ -332,12 +263,12 @@ impl Outbox {
 
     /// Enters a request into the in-flight table. `None` when it is full.
     pub fn enter(&self, entry: InFlight) -> Option<EntryAt> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).enter(&self.arena, entry)
+        lock(&self.table).enter(&self.arena, entry)
     }
 
     /// Erases a request from it.
     pub fn erase(&self, at: EntryAt) {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).erase(&self.arena, at);
+        lock(&self.table).erase(&self.arena, at);
     }
 
     /// Stores the mode.
@@ -388,16 +319,19 @@ impl Outbox {
             }
             self.close_open();
         }
-        let slot = (0..self.slots).find(|slot| self.state(*slot) == FREE)?;
+        // They come free in the order in which they were taken: the one behind the newest has waited longest.
+        let behind = lock(&self.used).back().map_or(0, |newest| newest + 1);
+        let slot = (behind..self.slots).chain(0..behind).find(|slot| self.state(*slot) == FREE)?;
         let (at, with) = Reserved::default().with(payload_bytes)?;
         let control = layout::control_at(slot);
         // Nobody looks at them before the slot is open.
-        self.arena.write(publish_at(slot, 0), &[0; RECORDS_MAX * 4]);
+        self.arena.write(publish_at(slot, 0), &UNPUBLISHED);
         self.arena.store(control + layout::FIRST_AT, next.get());
         self.arena.store(control + layout::RESERVED_AT, 0);
         self.arena.store(control + layout::SEALED_AT, 0);
         self.set_state(slot, OPEN);
         self.open.store(slot, Ordering::Relaxed);
+        lock(&self.used).push_back(slot);
         Some(self.take_place(slot, Reserved::default(), with, at))
     }
 
@@ -418,7 +352,7 @@ impl Outbox {
     /// Completes a record at its place. From here its bytes never change (PROTOCOL R7).
     #[expect(clippy::needless_pass_by_value, reason = "a place is published once")]
     pub fn publish(&self, place: Place, session: Session, mut descriptor: Descriptor, payload: &[u8]) {
-        let salt = Salt::of(self.owner.journal);
+        let salt = self.salt;
         let start = descriptor.extent.map_or(0, |e| e.start().index());
         let crcs_at = layout::control_at(place.slot) + PAGE + place.crcs_at * CRC_BYTES;
         for (i, block) in payload.chunks(BLOCK_BYTES).enumerate() {
@@ -463,10 +397,9 @@ impl Outbox {
     /// The chunk that holds `from`, or the first one above it, sealed; `None` when no closed slot has it. A record
     /// of it that is still being published is waited for: its writer is running and copies at most one request.
     pub fn sealed_from(&self, from: StreamSeq) -> Option<SealedChunk> {
-        let (slot, first) = self
-            .in_use()
-            .filter(|(slot, first)| first.plus(self.reserved(*slot).records as u64) > from)
-            .min_by_key(|(_, first)| *first)?;
+        let behind = |slot: &usize| self.first(*slot).plus(self.reserved(*slot).records as u64);
+        let slot = lock(&self.used).iter().copied().find(|slot| behind(slot) > from)?;
+        let first = self.first(slot);
         match self.state(slot) {
             CLOSED => self.seal(slot),
             SEALED => {}
@@ -487,9 +420,9 @@ impl Outbox {
 
     fn seal(&self, slot: usize) {
         let reserved = self.reserved(slot);
-        let header = header_len(reserved.records, reserved.crcs);
-        let mut area = Vec::with_capacity(header);
-        area.resize(FIXED_BYTES, 0);
+        let mut scratch = lock(&self.scratch);
+        let (area, before) = &mut *scratch;
+        let mut at = FIXED_BYTES;
         let mut crcs = Vec::with_capacity(reserved.crcs * CRC_BYTES);
         for index in 0..reserved.records {
             let mut publish = self.arena.load_half(publish_at(slot, index));
@@ -499,20 +432,27 @@ impl Outbox {
             }
             let mut descriptor = [0; DESCRIPTOR_BYTES];
             self.arena.read_into(self.descriptor_at(slot, index), &mut descriptor);
-            area.extend_from_slice(&descriptor);
+            area[at..at + DESCRIPTOR_BYTES].copy_from_slice(&descriptor);
+            at += DESCRIPTOR_BYTES;
             let payload = u32::from_le_bytes([descriptor[36], descriptor[37], descriptor[38], descriptor[39]]) as usize;
             let from = layout::control_at(slot) + PAGE + (publish as usize - 1) * CRC_BYTES;
             let behind = crcs.len();
             crcs.resize(behind + payload.div_ceil(BLOCK_BYTES) * CRC_BYTES, 0);
             self.arena.read_into(from, &mut crcs[behind..]);
         }
-        area.extend_from_slice(&crcs);
+        area[at..at + crcs.len()].copy_from_slice(&crcs);
+        at += crcs.len();
+        // What the chunk before left behind there; the rest is zeros still.
+        area[at..at.max(*before)].fill(0);
+        *before = at;
         let header = header_len(reserved.records, crcs.len() / CRC_BYTES);
-        area.resize(header, 0);
+        let area = &mut area[..header];
         let payload_len = reserved.payload.next_multiple_of(PAGE);
         // Nothing of an earlier life of the slot may travel with this chunk.
-        let tail = vec![0; payload_len - reserved.payload];
-        self.arena.write(layout::payload_at(slot, self.slots) + reserved.payload, &tail);
+        if payload_len > reserved.payload {
+            let tail = vec![0; payload_len - reserved.payload];
+            self.arena.write(layout::payload_at(slot, self.slots) + reserved.payload, &tail);
+        }
         #[expect(clippy::cast_possible_truncation, reason = "a slot's areas are far below 4 GiB")]
         let fixed = BodyHeader {
             journal: self.owner.journal,
@@ -523,7 +463,7 @@ impl Outbox {
             header_len: header as u32,
             payload_len: payload_len as u32,
         };
-        fixed.seal(&mut area);
+        fixed.seal(area);
         // The descriptors between the two are there already.
         let (at, behind) = (layout::header_at(slot, self.slots), FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES);
         self.arena.write(at, &area[..FIXED_BYTES]);
@@ -539,14 +479,16 @@ impl Outbox {
     /// Frees every sealed chunk that lies wholly below `committed`; answers whether any was freed.
     pub fn release(&self, committed: StreamSeq, label: Label) -> bool {
         let mut freed = false;
-        for (slot, first) in self.used_slots() {
-            let next = first.plus(self.reserved(slot).records as u64);
+        let mut used = lock(&self.used);
+        while let Some(slot) = used.front().copied() {
+            let next = self.first(slot).plus(self.reserved(slot).records as u64);
             if self.state(slot) != SEALED || next > committed {
                 break;
             }
             self.arena.store(layout::LABEL_AT, self.arena.load(layout::LABEL_AT).max(label.nanos()));
             self.arena.store(layout::RELEASED_AT, next.get());
             self.set_state(slot, FREE);
+            used.pop_front();
             freed = true;
         }
         freed
@@ -573,18 +515,6 @@ impl Outbox {
         (slot != NO_SLOT).then_some(slot)
     }
 
-    /// Slots in use, and the number of the first record of each.
-    fn in_use(&self) -> impl Iterator<Item = (usize, StreamSeq)> {
-        (0..self.slots).filter(|slot| self.state(*slot) != FREE).map(|slot| (slot, self.first(slot)))
-    }
-
-    /// The same, in the order of their numbers.
-    fn used_slots(&self) -> Vec<(usize, StreamSeq)> {
-        let mut used: Vec<_> = self.in_use().collect();
-        used.sort_by_key(|(_, first)| *first);
-        used
-    }
-
     fn descriptor_at(&self, slot: usize, index: usize) -> usize {
         layout::header_at(slot, self.slots) + FIXED_BYTES + index * DESCRIPTOR_BYTES
     }
@@ -599,6 +529,14 @@ impl Outbox {
         )
     }
 }
+
+/// A lock that goes on after a panic elsewhere: a panic in a thread that lays records ends the process anyway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The publish words of a slot in which nothing is published.
+static UNPUBLISHED: [u8; RECORDS_MAX * 4] = [0; RECORDS_MAX * 4];
 
 fn publish_at(slot: usize, index: usize) -> usize {
     layout::control_at(slot) + layout::PUBLISH_AT + index * 4

@@ -24,6 +24,8 @@ const TRACT_REGIONS: usize = 512;
 const TRACT_BLOCKS: u64 = (TRACT_REGIONS * REGION_BLOCKS) as u64;
 /// Most tracts: a pebibyte. What lies behind is not known here.
 const TRACTS_MAX: u64 = 1 << 20;
+/// About what a processor has of second-level cache.
+const SMALL_BYTES: usize = 1 << 20;
 /// All sectors of a block.
 const WHOLE: u8 = 0xff;
 
@@ -89,6 +91,11 @@ impl HeadMap {
             Some(stamp) => self.put(extent, stamp),
             None => self.forget(),
         }
+    }
+
+    /// Whether it is so small that its memory is in the caches anyhow.
+    pub(crate) fn is_small(&self) -> bool {
+        self.pages.bytes() <= SMALL_BYTES
     }
 
     /// Reads what a change at a sector will need: memory is slow, and waits for many places at once as long as for one.

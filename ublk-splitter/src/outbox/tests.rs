@@ -3,6 +3,7 @@
 use super::*;
 use record::chunk::Body;
 use record::geometry::Extent;
+use record::op::Op;
 
 const SESSION: Session = Session::new(3);
 
@@ -50,6 +51,20 @@ fn drain(outbox: &Outbox) -> Vec<Body> {
         bodies.push(body);
     }
     bodies
+}
+
+#[test]
+fn a_chunk_has_nothing_of_a_longer_one_that_was_sealed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, _) = open(&dir, 8);
+    outbox.begin(SESSION, Mode::Active);
+    for (records, size) in [(90, 4096), (1, 512), (30, 512), (3, 8192), (1, 4096)] {
+        let laid: Vec<_> = (0..records).map(|n| lay(&outbox, 1 + n, size)).collect();
+        // `Body::decode` refuses whatever is not zeros behind the table.
+        let bodies = drain(&outbox);
+        assert_eq!(bodies.iter().map(|body| body.records.len()).sum::<usize>(), laid.len());
+        outbox.release(outbox.laid(), Label::from_nanos(100));
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Arena {
         &mut pages.page_mut(self.pages[stretch.page()])[stretch.range()]
     }
 
-    /// A stretch of zeros, so many bytes of it in use.
+    /// A stretch, so many bytes of it in use; what stands there is yet to be written.
     fn begin(&mut self, pages: &mut Pages, len: usize) -> Stretch {
         let room = room_for(len);
         if self.pages.is_empty() || PAGE_BYTES - self.used < room {
@@ -102,7 +102,7 @@ impl Arena {
         stretch(at, len, room)
     }
 
-    /// The same bytes with `more` zeros behind them.
+    /// The same bytes with `more` behind them, which are yet to be written.
     fn longer(&mut self, pages: &mut Pages, old: Stretch, more: usize) -> Stretch {
         let len = usize::from(old.len) + more;
         if len <= usize::from(old.room) {
@@ -174,7 +174,9 @@ impl Region {
             Self::Uniform(all) if all == stamp => return,
             Self::Uniform(all) => {
                 let stretch = arena.begin(pages, STAMPS_AT);
-                arena.of_mut(pages, stretch)[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
+                let bytes = arena.of_mut(pages, stretch);
+                bytes.fill(0);
+                bytes[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
                 stretch
             }
             Self::Packed(stretch) => stretch,
