@@ -28,6 +28,8 @@ struct Rung {
     rings: Rings,
     /// Whoever sleeps knows that records are laid: more of them are no news.
     knows: bool,
+    /// Somebody sleeps. To wake somebody costs a system call, whether he sleeps or not.
+    sleeps: bool,
 }
 
 impl Rung {
@@ -45,7 +47,7 @@ impl Bell {
         rung.rings.hurry |= why.hurry;
         rung.rings.other |= why.other;
         // Whoever sleeps was woken by what rang before: a wake-up a write would cost more than the write.
-        let news = rung.wakes() && !woken;
+        let news = rung.wakes() && !woken && rung.sleeps;
         drop(rung);
         if news {
             self.wake.notify_one();
@@ -56,9 +58,10 @@ impl Bell {
     /// that more of them are laid is no reason to wake.
     pub fn wait(&self, limit: Duration, knows: bool) -> Rings {
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        rung.knows = knows;
+        (rung.knows, rung.sleeps) = (knows, true);
         let (mut rung, _) =
             self.wake.wait_timeout_while(rung, limit, |rung| !rung.wakes()).unwrap_or_else(PoisonError::into_inner);
+        rung.sleeps = false;
         std::mem::take(&mut rung.rings)
     }
 }

@@ -4,17 +4,18 @@
 //! `session`. Deliberately never waited for by a host: what it cannot send stays in the outbox, and when that is full the
 //! stream stops recording.
 
+mod inbox;
 pub mod session;
 pub mod talk;
 
 use crate::bell::Rings;
 use crate::group::Group;
+use inbox::Inbox;
 use record::conversation::{FRAME_HEAD_BYTES, Message as _, ToSplitter, frame_head};
-use std::collections::VecDeque;
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use talk::{Parting, Talk};
 
@@ -24,28 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
 /// Between two attempts after the appliance said that trying again will not help.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
-
-/// What comes in on a connection, read by a thread of its own. Bounded by the appliance's pace: it sends answers to
-/// what it was sent, and at most `RESTORE_EXTENTS_MAX` extents a frame.
-#[derive(Debug, Default)]
-struct Inbox {
-    frames: Mutex<(VecDeque<ToSplitter>, Option<String>)>,
-}
-
-impl Inbox {
-    fn push(&self, frame: ToSplitter) {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(frame);
-    }
-
-    fn end(&self, why: String) {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(why);
-    }
-
-    fn take(&self) -> (VecDeque<ToSplitter>, Option<String>) {
-        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut frames.0), frames.1.clone())
-    }
-}
 
 /// Keeps the link up until the group quits.
 pub fn run(group: &Arc<Group>, socket: &Path) {
@@ -116,7 +95,9 @@ fn watch_barrier(group: &Group, watched: &mut Option<u64>) {
     }
 }
 
-fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
+fn receive(group: &Group, stream: UnixStream, inbox: &Inbox) {
+    // Head and body of a frame come in one system call, and so do frames that waited.
+    let mut stream = BufReader::new(stream);
     let mut next = || -> io::Result<ToSplitter> {
         let mut head = [0u8; FRAME_HEAD_BYTES];
         stream.read_exact(&mut head)?;
@@ -127,7 +108,12 @@ fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
     };
     loop {
         match next() {
-            Ok(frame) => inbox.push(frame),
+            Ok(frame) => {
+                let ack = |session, durable, committed| group.stream.acknowledged(session, durable, committed);
+                if !inbox.push(frame, ack) {
+                    continue;
+                }
+            }
             Err(error) => {
                 let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
                 let gone = error.kind() == io::ErrorKind::UnexpectedEof;
@@ -149,18 +135,24 @@ fn receive(group: &Group, mut stream: UnixStream, inbox: &Inbox) {
 fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting> {
     let mut watched = None;
     loop {
-        let (frames, end) = inbox.take();
-        for frame in frames {
+        let came = inbox.take();
+        if let Some(durable) = came.durable {
+            talk.landed(durable);
+        }
+        for frame in came.frames {
             if let Some(parting) = talk.take(frame)? {
                 return Ok(parting);
             }
             watch_barrier(group, &mut watched);
         }
-        if let Some(why) = end {
+        if let Some(why) = came.end {
             return Err(io::Error::other(why));
         }
         if let Some(parting) = talk.turn()? {
             return Ok(parting);
+        }
+        if talk.rests() {
+            inbox.rest();
         }
         let rings = group.stream.bell.wait(talk.patience(), talk.gathers());
         talk.rung(rings);

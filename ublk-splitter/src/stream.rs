@@ -13,7 +13,7 @@ use crate::lag::LagMeter;
 use crate::order::{Order, Ticket};
 use crate::outbox::table::{EntryAt, InFlight};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
-use crate::policy::Policy;
+use crate::policy::{Policy, SplitMode};
 use control::events::Events;
 use record::chunk::Descriptor;
 use record::fault::{Bug, bug};
@@ -66,6 +66,7 @@ pub struct Taken {
     entry: Option<EntryAt>,
     /// The session of the group when it was taken.
     session: Option<Session>,
+    hurried: bool,
     /// Its record's number; `None` when requests get no records.
     pub seq: Option<StreamSeq>,
 }
@@ -75,12 +76,14 @@ pub struct Taken {
 pub struct Receipt {
     session: Option<Session>,
     seq: Option<StreamSeq>,
+    /// The link was told when its record was laid that somebody waits for it.
+    hurried: bool,
 }
 
 impl Taken {
     /// What its answer may have to wait for, once it is finished.
     pub fn receipt(&self) -> Receipt {
-        Receipt { session: self.session, seq: self.seq }
+        Receipt { session: self.session, seq: self.seq, hurried: self.hurried }
     }
 
     /// Waits until every earlier request that overlaps is finished.
@@ -203,6 +206,11 @@ pub struct Stream {
     durable: AtomicU64,
     /// Records that have a place and are being copied to it.
     publishing: AtomicUsize,
+}
+
+/// Whether somebody waits for a record of the group's own.
+fn is_waited_for(op: Op) -> bool {
+    matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier)
 }
 
 /// A lock that goes on after a panic elsewhere: a panic in a queue thread ends the process anyway.
@@ -342,8 +350,10 @@ impl Stream {
         let (ticket, held) = state.order.take(entry.volume, extent);
         let turn = state.turn(ticket, held);
         let session = state.session;
-        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload);
-        Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, seq }
+        // Its host waits for the journal as well as for the backing: on their way at the same time, not one behind the other.
+        let hurried = state.policy.mode == SplitMode::Sync;
+        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload, hurried);
+        Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, hurried, seq }
     }
 
     /// Takes an extent for reading it back, hold or no hold; its record is laid between the read and `finish`
@@ -353,30 +363,40 @@ impl Stream {
         let (ticket, held) = state.order.take_reading(volume, extent);
         let turn = state.turn(ticket, held);
         let session = state.session;
-        Taken { volume, ticket, turn, reading: true, entry: None, session, seq: None }
+        Taken { volume, ticket, turn, reading: true, entry: None, session, hurried: false, seq: None }
     }
 
     /// Lays the record of a flush that has succeeded.
     pub fn lay_flush(&self, volume: Incarnation) -> Receipt {
         let state = lock(&self.state);
         let session = state.session;
-        let seq = self.lay_locked(state, Entry { volume, ..Entry::of_group(Op::Flush) }, &[]);
-        Receipt { session, seq }
+        let seq = self.lay_locked(state, Entry { volume, ..Entry::of_group(Op::Flush) }, &[], true);
+        Receipt { session, seq, hurried: true }
     }
 
     /// Lays a record outside the range lock: notes, and what the holder of an extent has to say of it. `None` when
     /// requests get no records.
     pub fn lay(&self, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
-        self.lay_locked(lock(&self.state), entry, payload)
+        self.lay_locked(lock(&self.state), entry, payload, is_waited_for(entry.op))
     }
 
     /// The same, in this session or not at all.
     pub fn lay_in(&self, session: Session, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
         let state = lock(&self.state);
-        if state.session == Some(session) { self.lay_locked(state, entry, payload) } else { None }
+        if state.session != Some(session) {
+            return None;
+        }
+        self.lay_locked(state, entry, payload, is_waited_for(entry.op))
     }
 
-    fn lay_locked(&self, mut state: MutexGuard<'_, State>, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
+    /// `hurry`: somebody waits for the record.
+    fn lay_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        entry: Entry,
+        payload: &[u8],
+        hurry: bool,
+    ) -> Option<StreamSeq> {
         let session = match (state.mode, state.session) {
             (Mode::Active | Mode::Resyncing, Some(session)) => session,
             (Mode::Active | Mode::Resyncing | Mode::Waiting, _) => {
@@ -405,7 +425,6 @@ impl Stream {
         descriptor.wall_minus_label_ms = wall_minus_label_ms;
         self.outbox.publish(place, session, descriptor, payload);
         self.publishing.fetch_sub(1, Ordering::AcqRel);
-        let hurry = matches!(entry.op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier);
         self.bell.ring(Rings { laid: true, hurry, other });
         Some(seq)
     }

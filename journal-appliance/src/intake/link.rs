@@ -1,17 +1,17 @@
 //! The sockets on which splitters speak: one connection for each group of each splitter.
 //!
-//! Owns accepting, framing, the signs of life and the limits: how many connections, how long a silence, how much may
-//! wait to be sent. Deliberately decides nothing about a frame: the first one names the group, and from then on every
+//! Owns accepting, reading frames and the limits: how many connections, how long a silence; what waits to be sent is
+//! `sending`'s. Deliberately decides nothing about a frame: the first one names the group, and from then on every
 //! frame goes to that group's mailbox, in order. A full mailbox makes the reader wait, and with it the splitter's
 //! sends; that is the back-pressure.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+mod sending;
+
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,14 +28,8 @@ use record::position::SplitterIncarnation;
 const LINKS_MAX: usize = 256;
 /// A peer that says nothing for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Something is said at least so often.
-const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// How long connections may take to end when the appliance does.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Frames that may wait to be sent; a peer that lets more pile up is not listening, and is dropped.
-const QUEUE_FRAMES: usize = 1024;
-/// Bytes that may wait to be sent, likewise.
-const QUEUE_BYTES: usize = 64 << 20;
 
 /// One connection, never numbered like another of this process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -137,42 +131,6 @@ impl Link {
     }
 }
 
-/// A peer behind a socket: frames wait, within bounds, for a thread that sends them.
-#[derive(Debug)]
-struct Queue {
-    orders: SyncSender<Order>,
-    queued: Arc<AtomicUsize>,
-    stream: Arc<UnixStream>,
-}
-
-enum Order {
-    Frame(Vec<u8>),
-    Close,
-}
-
-impl Peer for Queue {
-    fn send(&self, message: &ToSplitter) {
-        let frame = message.encode();
-        let bytes = frame.len();
-        let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
-        let room = before + bytes <= QUEUE_BYTES;
-        if !room || self.orders.try_send(Order::Frame(frame)).is_err() {
-            self.cut();
-        }
-    }
-
-    fn close(&self) {
-        if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Close) {
-            self.cut();
-        }
-    }
-
-    fn cut(&self) {
-        // Not connected any more is fine.
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
 /// The listening socket with its threads.
 #[derive(Debug)]
 pub struct Links {
@@ -271,8 +229,7 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
         tracing::debug!(error = %e, "the thread of a link is not marked as an I/O flusher");
     }
     let opened = prepare(&stream).and_then(|()| {
-        let stream = Arc::new(stream);
-        let link = start_writer(id, &stream)?;
+        let link = Link::new(id, sending::start(id, &stream)?);
         Ok((stream, link))
     });
     let (stream, link) = match opened {
@@ -282,7 +239,8 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
             return;
         }
     };
-    let mut reader = Reader { stream: &stream, body: Vec::new() };
+    // Head and body of a frame come in one system call, and so do frames that waited.
+    let mut reader = Reader { stream: BufReader::new(&stream), body: Vec::new() };
     let opening = match reader.opening() {
         Ok(opening) => opening,
         Err(Fault::Refuse(reason)) => {
@@ -326,37 +284,6 @@ fn prepare(stream: &UnixStream) -> io::Result<()> {
     stream.set_write_timeout(Some(SILENCE_MAX))
 }
 
-fn start_writer(id: LinkId, stream: &Arc<UnixStream>) -> io::Result<Link> {
-    let (sender, orders) = sync_channel(QUEUE_FRAMES);
-    let queued = Arc::new(AtomicUsize::new(0));
-    thread::Builder::new().name(format!("link-{}-out", id.0)).spawn({
-        let (stream, queued) = (Arc::clone(stream), Arc::clone(&queued));
-        move || {
-            if let Err(e) = write_out(&stream, &orders, &queued) {
-                tracing::debug!(link = id.0, error = %e, "a connection cannot be written to any more");
-            }
-            // Also wakes the reader, if it still waits.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    })?;
-    Ok(Link::new(id, Arc::new(Queue { orders: sender, queued, stream: Arc::clone(stream) })))
-}
-
-fn write_out(stream: &UnixStream, orders: &Receiver<Order>, queued: &AtomicUsize) -> io::Result<()> {
-    let mut stream = stream;
-    let alive = ToSplitter::Alive {}.encode();
-    loop {
-        match orders.recv_timeout(ALIVE_EVERY) {
-            Ok(Order::Frame(frame)) => {
-                stream.write_all(&frame)?;
-                queued.fetch_sub(frame.len(), Ordering::Relaxed);
-            }
-            Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => stream.write_all(&alive)?,
-        }
-    }
-}
-
 /// Why no frame came.
 enum Fault {
     /// The peer must be told that it cannot be served.
@@ -372,7 +299,7 @@ enum Part {
 }
 
 struct Reader<'a> {
-    stream: &'a UnixStream,
+    stream: BufReader<&'a UnixStream>,
     body: Vec<u8>,
 }
 
@@ -434,9 +361,8 @@ impl Reader<'_> {
         filled.map(|()| crc)
     }
 
-    fn fill(&self, part: Part, buffer: &mut [u8]) -> Result<(), Fault> {
-        let mut stream = self.stream;
-        stream.read_exact(buffer).map_err(|e| {
+    fn fill(&mut self, part: Part, buffer: &mut [u8]) -> Result<(), Fault> {
+        self.stream.read_exact(buffer).map_err(|e| {
             Fault::End(match e.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     format!("the splitter has said nothing for {} seconds", SILENCE_MAX.as_secs())

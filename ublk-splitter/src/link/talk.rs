@@ -172,6 +172,23 @@ impl<'a> Talk<'a> {
         self.open_since.is_some()
     }
 
+    /// Chunks below this number are durable.
+    pub fn landed(&mut self, durable: StreamSeq) {
+        while self.in_flight.front().is_some_and(|next| *next <= durable) {
+            self.in_flight.pop_front();
+        }
+    }
+
+    /// Whether an ack would change nothing of what it says next: everything that may be sent is on its way, and more may
+    /// be at any time.
+    pub fn rests(&self) -> bool {
+        self.granted
+            && self.over == Over::No
+            && self.in_flight.len() < session::CHUNKS_IN_FLIGHT_SMALL
+            && self.group.stream.mode().0 == Mode::Active
+            && !self.group.resync_wanted.load(Ordering::Acquire)
+    }
+
     /// Something rang.
     pub fn rung(&mut self, rings: Rings) {
         self.hurry |= rings.hurry;
@@ -189,13 +206,17 @@ impl<'a> Talk<'a> {
         while self.in_flight.len() < CHUNKS_IN_FLIGHT {
             let held = self.open_since.map(|since| self.group.stream.now().since(since));
             let close = closes(self.in_flight.len(), self.hurry, held, self.group.stream.is_bare());
-            let Some(chunk) = self.group.stream.chunk_from(self.sent, close) else {
+            let full = self.group.stream.chunk_from(self.sent, false);
+            // That one was sent says nothing of what waits behind it.
+            let closed = close && full.is_none();
+            let chunk = if closed { self.group.stream.chunk_from(self.sent, true) } else { full };
+            let Some(chunk) = chunk else {
                 if close || !self.group.stream.has_open_records() {
                     (self.open_since, self.hurry) = (None, false);
                 }
                 return Ok(());
             };
-            if close {
+            if closed {
                 (self.open_since, self.hurry) = (None, false);
                 if self.group.stream.has_open_records() {
                     self.open_since = Some(self.group.stream.now());
@@ -277,9 +298,7 @@ impl<'a> Talk<'a> {
                 return if retry { Err(io::Error::other(reason)) } else { Ok(Some(Parting::Refused)) };
             }
             ToSplitter::Ack { session, received: _, durable, committed } => {
-                while self.in_flight.front().is_some_and(|next| *next <= durable) {
-                    self.in_flight.pop_front();
-                }
+                self.landed(durable);
                 self.group.stream.acknowledged(session, durable, committed);
             }
             ToSplitter::Nak { session, expected } => {

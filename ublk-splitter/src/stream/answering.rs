@@ -46,7 +46,7 @@ impl Stream {
     /// Waits until a host may be answered for a finished request: at once, but in a `sync` group once its record is
     /// durable, or, when the session ended meanwhile, as the policy says (PROTOCOL R11).
     pub async fn answerable(&self, receipt: Receipt) {
-        let mut hurried = false;
+        let mut hurried = receipt.hurried;
         loop {
             let moved = {
                 let mut state = lock(&self.state);

@@ -44,7 +44,7 @@ impl Stream {
             return Err("the session has ended".to_owned());
         }
         state.clock.raise(label);
-        match self.lay_locked(state, Entry::of_group(Op::Barrier), &note.encode()) {
+        match self.lay_locked(state, Entry::of_group(Op::Barrier), &note.encode(), true) {
             Some(_) => Ok(()),
             None => Err("the outbox is full".to_owned()),
         }

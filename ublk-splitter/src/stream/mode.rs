@@ -116,7 +116,7 @@ impl Stream {
         if (state.mode, state.session) != (Mode::Resyncing, Some(session)) {
             return false;
         }
-        let Some(end) = self.lay_locked(state, Entry::of_group(Op::ResyncEnd), &[]) else {
+        let Some(end) = self.lay_locked(state, Entry::of_group(Op::ResyncEnd), &[], true) else {
             return false;
         };
         let mut state = lock(&self.state);
