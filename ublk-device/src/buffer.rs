@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 /// The data of one request: page-aligned (so fit for `O_DIRECT`), as long as the device's largest request.
 ///
@@ -15,9 +15,14 @@ use memmap2::MmapMut;
 pub struct IoBuffer(MmapMut);
 
 impl IoBuffer {
-    /// A zeroed buffer of this many bytes, rounded up to pages; pages are taken from the machine when first touched.
+    /// A zeroed buffer of this many bytes, rounded up to pages. All of them are there from now on: a machine that is short
+    /// of memory may be so because of writes that this buffer is to take, and must not wait for it.
     pub fn new(bytes: usize) -> io::Result<Self> {
-        Ok(Self(MmapMut::map_anon(bytes.max(1))?))
+        let memory = MmapOptions::new().len(bytes.max(1)).populate().map_anon()?;
+        // A wish: a kernel without huge pages refuses it. Else one that makes them of all memory copies this into them
+        // sooner or later, which costs more than thousands of requests.
+        let _ = memory.advise(Advice::NoHugePage);
+        Ok(Self(memory))
     }
 }
 

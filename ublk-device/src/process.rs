@@ -5,7 +5,6 @@
 
 use std::io;
 
-use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 // `linux/prctl.h`; the libc crate has them for Android only.
@@ -30,11 +29,14 @@ pub fn io_flusher() -> io::Result<()> {
     }
 }
 
-/// Locks all memory of the process, now and later, so that it is never paged out to a device that it serves itself.
-/// Every page is then resident: buffers, stacks and mappings cost their full size. Needs `CAP_IPC_LOCK` or a limit.
+/// Locks all memory of the process, now and later, so that it is never paged out to a device that it serves itself. A page
+/// is locked when it is first used (`MCL_ONFAULT`, Linux 4.4): a stack costs what was used of it and not what it may grow
+/// to. What must be there before it is used is made so by who maps it, as the buffers of requests are. Needs
+/// `CAP_IPC_LOCK` or a limit.
 pub fn lock_memory() -> io::Result<()> {
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
-    Ok(())
+    // SAFETY: the call takes numbers only.
+    let outcome = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Keeps signals away from the calling thread and those that it makes: a signal would cut a control command short.

@@ -138,5 +138,7 @@ fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the mapping is only read, and only at places that the splitter has sealed: by the protocol it leaves
     // those bytes alone until they are acknowledged as committed, and lengths are checked against the file before
     // each use. Both processes are root's.
-    mapping::placed(|| unsafe { Mmap::map(file) })
+    let map = mapping::placed(|| unsafe { Mmap::map(file) })?;
+    mapping::populate(&map, mapping::For::Reading);
+    Ok(map)
 }

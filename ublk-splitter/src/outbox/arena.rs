@@ -18,12 +18,16 @@ pub struct Arena {
 impl Arena {
     /// Maps all of a file.
     pub fn map(file: &File) -> io::Result<Self> {
-        Ok(Self { map: mapping::placed(|| MmapRaw::map_raw(file))? })
+        let map = mapping::placed(|| MmapRaw::map_raw(file))?;
+        mapping::populate(&map, mapping::For::Writing);
+        Ok(Self { map })
     }
 
     /// Puts it into huge pages. Takes as long as copying it, so not while hosts wait for a successor.
     pub fn settle(&self) {
         mapping::into_huge_pages(&self.map);
+        // The pages are others now.
+        mapping::populate(&self.map, mapping::For::Writing);
     }
 
     fn check(&self, at: usize, len: usize, align: usize) {
