@@ -34,6 +34,9 @@ JOBS = {
     "r4k_qd16": ("randread", 4096, 16, 12000),
     "t4k_qd16": ("randtrim", 4096, 16, 2000),
 }
+# By the host's clock: few, since what counts is how long each took.
+WALL = {job: JOBS[job] for job in ("w4k_qd1", "w4k_qd16", "r4k_qd1", "r4k_qd16")}
+WALL_COUNT, PERCENTILES = 4000, ("50.000000", "99.000000", "99.900000")
 # What cannot be trimmed, and what is undisk.
 NO_TRIM, SPLITS = ("rublk_loop",), ("async", "sync")
 
@@ -119,6 +122,41 @@ def measure(suite, name, device, rounds, pids=()):
             suite.note(f"{name} {job}, instructions each by thread: {', '.join(parts)}")
         suite.note(f"{name} {job}: {speed:.0f} a second, {1e9 / speed:.0f} instructions each, {late / 1e6:.0f} ms of them late")
     return found
+
+
+def latencies(suite, name, device):
+    """How long requests take by the host's clock, which is shared with whatever else the machine does: I/Os a second, and
+    microseconds that half, 99 and 99.9 % of them took at most."""
+    found = {}
+    for job, (rw, size, depth, _) in WALL.items():
+        options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": WALL_COUNT, "ioengine": "io_uring",
+                   "norandommap": True}
+        Fio(device, [{**options, "number_ios": WALL_COUNT // 5}], randseed=suite.seed).finish(timeout=900)
+        done = Fio(device, [options], randseed=suite.seed).finish(timeout=900)[0]["read" if rw == "randread" else "write"]
+        times = [done["clat_ns"]["percentile"][percentile] / 1000 for percentile in PERCENTILES]
+        found[job] = (WALL_COUNT * 1000 / max(1, done["runtime"]), *times)
+        suite.note(f"{name} {job}: {found[job][0]:.0f} a second; microseconds " + ", ".join(f"{time:.0f}" for time in times))
+    return found
+
+
+def wall(suite):
+    """Latencies, layer by layer."""
+    found = {}
+    for name, layer in LAYERS.items():
+        with suite.case(f"{name}-is-measured"), layer() as (device, _):
+            found[name] = latencies(suite, name, device)
+    with suite.case("figures"):
+        with open(FIGURES, "w", encoding="ascii") as file:
+            for name, jobs in found.items():
+                for job, (_, *times) in jobs.items():
+                    for percentile, value in zip(("p50", "p99", "p999"), times):
+                        print(f"RATIO wall_{name}_{job}_{percentile}_us {value:.1f}", file=file)
+        with open(TABLE, "w", encoding="ascii") as file:
+            print("NOISY: by the clock of a machine that does other things too. Microseconds: half, 99 % and 99.9 % took at most", file=file)
+            print(f"{'':<20}" + "".join(f"{job:>26}" for job in WALL), file=file)
+            for name, jobs in found.items():
+                cells = "".join(f"{' / '.join(f'{time:.0f}' for time in times):>26}" for _, *times in jobs.values())
+                print(f"{name:<20}{cells}", file=file)
 
 
 @contextlib.contextmanager
@@ -267,20 +305,31 @@ def table(found):
     return "\n".join(lines)
 
 
+def disks_in_memory():
+    """The disks that all layers use, written once, and the daemons over one of them."""
+    # The guest has no udev, which loads it wherever the processor has the instruction: file systems checksum with it.
+    run("modprobe", "crc32c-intel")
+    run("rmmod", "brd")
+    run("modprobe", "brd", "rd_nr=5", f"rd_size={1800 * 1024}")
+    # Room for all that is written: a journal that must make room works for that, too.
+    for disk, mib in ((BELOW, 260), (JOURNAL, 1800), (OTHER, 1024), (META, 64)):
+        run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", f"count={mib}", "oflag=direct", timeout=600)
+    lasting_disk(JOURNAL, "/mnt/journal", fresh=True)
+    mount("tmpfs", cli.STATE, fs="tmpfs")
+    cli.up()
+
+
 def body(suite):
     cli.programs_first()
     suite.diagnostics.append(cli.diagnose)
     with suite.case("disks-in-memory", fatal=True):
-        # The guest has no udev, which loads it wherever the processor has the instruction: file systems checksum with it.
-        run("modprobe", "crc32c-intel")
-        run("rmmod", "brd")
-        run("modprobe", "brd", "rd_nr=5", f"rd_size={1800 * 1024}")
-        # Room for all that is written: a journal that must make room works for that, too.
-        for disk, mib in ((BELOW, 260), (JOURNAL, 1800), (OTHER, 1024), (META, 64)):
-            run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", f"count={mib}", "oflag=direct", timeout=600)
-        lasting_disk(JOURNAL, "/mnt/journal", fresh=True)
-        mount("tmpfs", cli.STATE, fs="tmpfs")
-        cli.up()
+        disks_in_memory()
+
+    if os.environ.get("UNDISK_CLOCK") == "host":
+        wall(suite)
+        with suite.case("down-is-clean"):
+            cli.down()
+        return
 
     found = {}
     for name, layer in LAYERS.items():
@@ -300,4 +349,5 @@ def body(suite):
         cli.down()
 
 
-Suite().main(body)
+if __name__ == "__main__":
+    Suite().main(body)

@@ -4,6 +4,8 @@
 //! examples of the crates that are measured, each printing `RATIO name value` lines, and, for what needs a ublk device, a
 //! suite in the guest, which writes such lines to a file. All of it is built for release.
 
+mod profile;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::process::{ExitCode, Stdio};
@@ -35,6 +37,10 @@ pub struct Args {
     /// Leave out what is measured in the guest: reads of images
     #[arg(long)]
     no_vm: bool,
+    /// `vm`: latencies by this machine's own clock, with two processors. Noisy: two runs differ, and the guest's processors are
+    /// ten times slower than these
+    #[arg(long)]
+    wall: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -47,6 +53,8 @@ enum What {
     Vm,
     /// More queues, volumes and groups, and idle ones, in the guest
     Scale,
+    /// Where the instructions of a request go, by function, in the guest: a table, and stacks for a flame graph
+    Profile,
 }
 
 /// A program that measures: its crate's example, and the arguments of one run of it.
@@ -63,13 +71,16 @@ fn programs(args: &Args, folder: &str) -> Vec<Program> {
             let restart = Program { example: "restart_figures", arguments: vec![folder.to_string()] };
             vec![Program { example: "ingest_figures", arguments: ingest }, index("uniform"), index("skewed"), restart]
         }
-        What::Image | What::Vm | What::Scale => Vec::new(),
+        What::Image | What::Vm | What::Scale | What::Profile => Vec::new(),
     }
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::find()?;
+    if args.wall && !matches!(args.what, What::Vm) {
+        bail!("--wall is for what is measured by the instruction clock: bench vm --wall");
+    }
     // On the disk that the checkout is on, not in memory.
     let folder = place.target().join("bench");
     let folder = folder.to_str().context("the target folder's name is not UTF-8")?;
@@ -101,9 +112,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             BENCH_VM
         }
         What::Scale => BENCH_SCALE,
+        What::Profile => {
+            profile::run(&place)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     if !args.no_vm {
-        let text = in_guest(&place, suite)?;
+        let text = in_guest(&place, suite, args.wall)?;
         if !args.json {
             print!("{text}");
         }
@@ -141,15 +156,17 @@ fn peers(place: &Place) -> Result<()> {
 const RUBLK: &str = "0.2.15";
 
 /// The lines of a suite that measures.
-fn in_guest(place: &Place, name: &str) -> Result<String> {
+fn in_guest(place: &Place, name: &str, wall: bool) -> Result<String> {
     packages::ensure(place)?;
     let suite = suite::named(place, name)?;
+    let suite = if wall { suite.by_host_clock() } else { suite };
     let binaries = cargo::build_release(place)?;
     let out = place.vm_cache()?.join("out").join(name);
     // Yesterday's.
     let _ = fs::remove_dir_all(&out);
     let file = out.join(FIGURES);
-    let run = Run { place, binaries: &binaries, rounds: Rounds::Quick, seed: test::seed()?, show: Show::Nothing, out };
+    let seed = test::seed()?;
+    let run = Run { place, binaries: &binaries, rounds: Rounds::Quick, seed, show: Show::Nothing, out, plugin: None };
     let tally = suite.run(&run)?;
     if !tally.is_clean() {
         bail!("{name} failed in the guest");

@@ -56,6 +56,8 @@ pub struct Guest {
     pub carried: Vec<PathBuf>,
     /// What `undisk-vm-cut` cuts first: the power of disks that lose what was not flushed.
     pub power: Option<Arc<Power>>,
+    /// A plugin of QEMU's and its arguments, as `-plugin` takes them.
+    pub plugin: Option<String>,
 }
 
 impl Default for Guest {
@@ -72,6 +74,7 @@ impl Default for Guest {
             environment: Vec::new(),
             carried: Vec::new(),
             power: None,
+            plugin: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed,
         show: Show::Everything,
         out: out.clone(),
+        plugin: None,
     };
     let tally = suite.run(&run)?;
     println!("undisk: {tally}");

@@ -234,12 +234,20 @@ pub struct Run<'a> {
     pub show: Show,
     /// The folder at `/out`. It outlives the run.
     pub out: PathBuf,
+    /// A plugin for QEMU and its arguments.
+    pub plugin: Option<String>,
 }
 
 impl Suite {
     /// The name: its file's, without the ending.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same with the host's clock and two processors in place of the instruction clock.
+    pub fn by_host_clock(mut self) -> Self {
+        (self.needs.icount, self.needs.cpus) = (false, 2);
+        self
     }
 
     /// Whether it is left out of the gate: it runs when it is named, by `soak` or `test --only`.
@@ -318,6 +326,7 @@ impl Suite {
             ("UNDISK_BOOT".to_owned(), boot.to_string().into()),
             ("UNDISK_BOOTS".to_owned(), self.needs.boots(run.rounds).to_string().into()),
             ("SEED".to_owned(), run.seed.to_string().into()),
+            ("UNDISK_CLOCK".to_owned(), if self.needs.icount { "instructions" } else { "host" }.into()),
         ];
         Guest {
             memory_mib: self.needs.memory_mib,
@@ -330,6 +339,7 @@ impl Suite {
             environment,
             carried: vec![run.binaries.to_owned()],
             power,
+            plugin: run.plugin.clone(),
             ..Guest::default()
         }
     }

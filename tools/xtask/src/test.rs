@@ -89,7 +89,7 @@ fn run_suite(place: &Place, binaries: &Path, seed: u64, suite: &Suite) -> Result
     // What the suite before us left there, its logs mostly, is of yesterday.
     let out = place.vm_cache()?.join("out").join(suite.name());
     let _ = fs::remove_dir_all(&out);
-    suite.run(&Run { place, binaries, rounds: Rounds::Quick, seed, show: Show::Cases, out })
+    suite.run(&Run { place, binaries, rounds: Rounds::Quick, seed, show: Show::Cases, out, plugin: None })
 }
 
 /// The seed of this run: `$SEED`, or a fresh one.

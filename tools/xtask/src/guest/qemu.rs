@@ -26,6 +26,9 @@ pub fn command(guest: &Guest, kernel: &Kernel, run: &Path, out: &Path) -> Comman
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
     command.args(processor(guest, std::env::var(ACCELERATOR).is_ok_and(|wish| wish == "kvm")));
+    if let Some(plugin) = &guest.plugin {
+        command.args(["-plugin", plugin]);
+    }
     command.args(["-m", &guest.memory_mib.to_string(), "-rtc", "base=utc"]);
     command.arg("-kernel").arg(&kernel.image);
     command.args(["-initrd", "initramfs", "-append", &kernel_arguments(guest)]);
