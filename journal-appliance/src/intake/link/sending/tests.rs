@@ -24,22 +24,42 @@ fn read(stream: &mut UnixStream) -> ToSplitter {
 }
 
 #[test]
-fn frames_to_a_peer_that_does_not_read_arrive_whole_and_in_order_once_it_does() {
+fn frames_to_a_peer_that_reads_slower_than_they_come_arrive_whole_and_in_order() {
     let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
     let peer = start(LinkId(1), &ours).expect("a sending side");
-    // Many times what a socket holds.
-    let frames: Vec<ToSplitter> = (0..900).map(|n| frame(n, [10, 3000, 700][n % 3])).collect();
-    for frame in &frames {
-        peer.send(frame);
-    }
-    for wanted in &frames {
-        assert_eq!(read(&mut theirs), *wanted);
-    }
+    // Many times what a socket holds; of the large ones it takes a part.
+    let frames: Vec<ToSplitter> = (0..900).map(|n| frame(n, [10, 3000, 60_000][n % 3])).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| frames.iter().for_each(|frame| peer.send(frame)));
+        for wanted in &frames {
+            assert_eq!(read(&mut theirs), *wanted);
+        }
+    });
     // What waited is gone: these go out at once again.
     for n in 0..10 {
         peer.send(&frame(n, 100));
         assert_eq!(read(&mut theirs), frame(n, 100));
     }
+}
+
+#[test]
+fn what_of_a_frame_a_socket_does_not_take_waits_and_so_does_what_is_sent_behind_it() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let out = Outgoing { stream: ours, queued: AtomicUsize::new(0), writing: Mutex::new(()) };
+    let large = vec![7; 16 << 20];
+    let taken = out.at_once(&large).expect("the peer is there");
+    assert!((1..large.len()).contains(&taken), "a part of it");
+    assert_eq!(out.queued.load(Ordering::Relaxed), large.len() - taken);
+    let mut read = 0;
+    while read < taken {
+        read += (&theirs).read(&mut vec![0; taken - read]).expect("what was taken");
+    }
+    assert_eq!(out.at_once(&[1]).expect("the peer is there"), 0, "there is room, and something in front of it");
+    out.queued.store(0, Ordering::Relaxed);
+    assert_eq!(out.at_once(&[1]).expect("the peer is there"), 1);
+    let writing = out.writing.lock();
+    assert_eq!(out.at_once(&[1]).expect("the peer is there"), 0, "somebody writes");
+    drop(writing);
 }
 
 #[test]
