@@ -319,9 +319,8 @@ impl Outbox {
             }
             self.close_open();
         }
-        // They come free in the order in which they were taken: the one behind the newest has waited longest.
-        let behind = lock(&self.used).back().map_or(0, |newest| newest + 1);
-        let slot = (behind..self.slots).chain(0..behind).find(|slot| self.state(*slot) == FREE)?;
+        // The lowest: while the journal keeps up it is always the same few, which are in the caches.
+        let slot = (0..self.slots).find(|slot| self.state(*slot) == FREE)?;
         let (at, with) = Reserved::default().with(payload_bytes)?;
         let control = layout::control_at(slot);
         // Nobody looks at them before the slot is open.
