@@ -18,10 +18,6 @@ const PADS_MAX: usize = 8;
 /// `MADV_COLLAPSE` of `asm-generic/mman-common.h`, which libc has not yet everywhere.
 const MADV_COLLAPSE: libc::c_int = 25;
 
-/// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE` (Linux 5.14).
-const MADV_POPULATE_READ: libc::c_int = 22;
-const MADV_POPULATE_WRITE: libc::c_int = 23;
-
 /// Something that is mapped.
 pub trait Mapped {
     /// Where it begins.
@@ -66,29 +62,6 @@ pub fn placed<M: Mapped>(mut map: impl FnMut() -> io::Result<M>) -> io::Result<M
         mapped = map()?;
     }
     Ok(mapped)
-}
-
-/// Why a mapping is populated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum For {
-    /// It will be read.
-    Reading,
-    /// It will be written.
-    Writing,
-}
-
-/// Has all pages of a mapping there now, so that nobody waits for one later: space that was taken for a file and never
-/// written would be made zeros under the first write. Takes as long as that.
-pub fn populate(mapped: &impl Mapped, what: For) {
-    let advice = match what {
-        For::Reading => MADV_POPULATE_READ,
-        For::Writing => MADV_POPULATE_WRITE,
-    };
-    // A wish: without it each page is there when it is first touched.
-    #[expect(unsafe_code, reason = "the kernel is told how to keep memory")]
-    // SAFETY: the range is one whole mapping, which lives as long as the borrow. The call touches its pages without changing
-    // what is in them.
-    let _ = unsafe { libc::madvise(mapped.start().cast_mut().cast(), mapped.bytes(), advice) };
 }
 
 /// Puts what is there of a mapping's pages into huge pages, for everybody who maps the file. Takes as long as copying it.

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 use record::chunk::{HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use record::geometry::BLOCK_BYTES;
 
@@ -139,6 +139,7 @@ fn map(file: &File) -> io::Result<Mmap> {
     // those bytes alone until they are acknowledged as committed, and lengths are checked against the file before
     // each use. Both processes are root's.
     let map = mapping::placed(|| unsafe { Mmap::map(file) })?;
-    mapping::populate(&map, mapping::For::Reading);
+    // A wish: without it each page is there when it is first read.
+    let _ = map.advise(Advice::PopulateRead);
     Ok(map)
 }

@@ -3,7 +3,7 @@
 //! Owns the mapping and the few ways in which its bytes are touched: whole words, atomically; ranges that one writer
 //! owns, by copying. Deliberately knows nothing of records.
 
-use memmap2::MmapRaw;
+use memmap2::{Advice, MmapRaw};
 use record::fault::store_happens;
 use std::fs::File;
 use std::io;
@@ -19,15 +19,22 @@ impl Arena {
     /// Maps all of a file.
     pub fn map(file: &File) -> io::Result<Self> {
         let map = mapping::placed(|| MmapRaw::map_raw(file))?;
-        mapping::populate(&map, mapping::For::Writing);
-        Ok(Self { map })
+        let arena = Self { map };
+        arena.populate();
+        Ok(arena)
     }
 
     /// Puts it into huge pages. Takes as long as copying it, so not while hosts wait for a successor.
     pub fn settle(&self) {
         mapping::into_huge_pages(&self.map);
         // The pages are others now.
-        mapping::populate(&self.map, mapping::For::Writing);
+        self.populate();
+    }
+
+    /// Has all pages there now: space that was taken for the file and never written would be made zeros under the first
+    /// write. A wish: without it each page is there when it is first touched.
+    fn populate(&self) {
+        let _ = self.map.advise(Advice::PopulateWrite);
     }
 
     fn check(&self, at: usize, len: usize, align: usize) {
