@@ -4,8 +4,9 @@
 //! `work::verify`.
 
 use crate::create::no_volume;
+use crate::lock::lock;
 use crate::ring_io::{Blocking, block_on};
-use crate::serve::{Splitter, lock};
+use crate::serve::Splitter;
 use crate::work::verify::{self, Found, VerifyError};
 use control::answer::{Answer, Progress, SectorRun, UnreadableRun, VolumeVerified};
 use control::error::ControlError;

@@ -10,6 +10,7 @@
 pub mod layout;
 
 use crate::backing::AlignedBuffer;
+use crate::lock::lock;
 use crate::regions::{Next, PageWrite, Pin, Regions, Round};
 use crate::ring_io::{Blocking, RingIo, block_on};
 use layout::{Header, PAGE};
@@ -21,7 +22,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 #[cfg(test)]
@@ -56,10 +57,6 @@ pub struct DirtyMap {
     written: Notify,
     /// One header is written at a time.
     writing_header: tokio::sync::Mutex<()>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DirtyMap {

@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, CatalogError, CleanStop, GroupRow};
 use crate::clock::Now;
 use crate::dirty_map::Relied;
 use crate::events::{Strain, StrainWatch};
+use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::regions::{REGION_SECTORS, Regions};
 use crate::stream::{Entry, Hold, Stream};
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What the appliance said of an extent that a rollback owes: its pieces, or why it cannot be read.
@@ -122,10 +123,6 @@ pub struct Group {
     unlinked_since: Mutex<Option<Now>>,
     /// Before this no resynchronisation begins by itself.
     not_before: Mutex<Option<Now>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long hosts of a `sync` group wait for a link before it counts as lost.

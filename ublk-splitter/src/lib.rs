@@ -16,6 +16,7 @@ pub mod events;
 pub mod group;
 pub mod lag;
 pub mod link;
+mod lock;
 pub mod operate;
 pub mod order;
 pub mod outbox;

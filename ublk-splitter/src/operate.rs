@@ -5,7 +5,8 @@
 use crate::catalog::CatalogError;
 use crate::compare;
 use crate::group::Group;
-use crate::serve::{Splitter, lock};
+use crate::lock::lock;
+use crate::serve::Splitter;
 use crate::status::policy_status;
 use control::answer::{Answer, Outcome};
 use control::error::ControlError;

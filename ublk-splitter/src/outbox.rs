@@ -11,6 +11,7 @@ pub mod arena;
 pub mod layout;
 pub mod table;
 
+use crate::lock::lock;
 use arena::Arena;
 use layout::{HEADER_AREA, PAGE, PAYLOAD_AREA, RECORDS_MAX, Reserved};
 use record::checksum::{Salt, crc32c};
@@ -24,8 +25,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::{EntryAt, InFlight, Table};
 
 /// Whether a group's writes get records. Stored in the outbox before the first request that acts on it is answered
@@ -527,11 +528,6 @@ impl Outbox {
             self.arena.read(at(chunk.payload_at), chunk.payload_len as usize),
         )
     }
-}
-
-/// A lock that goes on after a panic elsewhere: a panic in a thread that lays records ends the process anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The publish words of a slot in which nothing is published.

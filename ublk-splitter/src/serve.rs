@@ -9,6 +9,7 @@ use crate::begin::Left;
 use crate::catalog::{Catalog, CatalogError, GroupRow, VolumeRow};
 use crate::dirty_map::{DirtyMap, Missing};
 use crate::group::{Group, Identity};
+use crate::lock::lock;
 use crate::outbox::{Mode, Outbox, Owner, layout};
 use crate::ring_io::{Blocking, block_on};
 use crate::volume::{Counts, Synchronisation, Volume, VolumeService};
@@ -21,7 +22,7 @@ use record::position::SplitterIncarnation;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use ublk_device::spec::{DeviceId, DeviceSpec};
@@ -89,10 +90,6 @@ pub struct Splitter {
     pub(crate) table: Mutex<Table>,
     /// Held by whoever changes what is served: one change at a time.
     change: Mutex<()>,
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// This life of the host's memory.

@@ -3,9 +3,10 @@
 //! Reads the table and tells; changes nothing.
 
 use crate::group::Group;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::policy::{Policy, Settings};
-use crate::serve::{Serving, Splitter, Table, lock};
+use crate::serve::{Serving, Splitter, Table};
 use crate::stream::Hold;
 use control::answer::{
     GroupMode, Lag, PolicyStatus, Progress, SplitterGroup, SplitterStatus, VolumeState, VolumeStatus,

@@ -4,10 +4,11 @@
 
 use crate::catalog::CleanStop;
 use crate::group::Group;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::policy::Policy;
 use crate::ring_io::{Blocking, block_on};
-use crate::serve::{Running, Serving, Splitter, lock};
+use crate::serve::{Running, Serving, Splitter};
 use control::error::ControlError;
 use control::events::{EventKind, News};
 use control::request::EventsAsk;

@@ -10,6 +10,7 @@
 use crate::bell::{Bell, Rings};
 use crate::clock::{LabelClock, Now, Source};
 use crate::lag::LagMeter;
+use crate::lock::lock;
 use crate::order::{Order, Ticket};
 use crate::outbox::table::{EntryAt, InFlight};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
@@ -211,11 +212,6 @@ pub struct Stream {
 /// Whether somebody waits for a record of the group's own.
 fn is_waited_for(op: Op) -> bool {
     matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier)
-}
-
-/// A lock that goes on after a panic elsewhere: a panic in a queue thread ends the process anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stream {

@@ -5,7 +5,8 @@
 
 use super::layout::{self, PAGE};
 use super::table::Table;
-use super::{Adopted, CLOSED, FREE, Mode, OPEN, Outbox, Owner, SEALED, lock, publish_at, static_part};
+use super::{Adopted, CLOSED, FREE, Mode, OPEN, Outbox, Owner, SEALED, publish_at, static_part};
+use crate::lock::lock;
 use record::checksum::{Salt, crc32c};
 use record::chunk::{DESCRIPTOR_BYTES, Descriptor};
 use record::fault::{Bug, bug};

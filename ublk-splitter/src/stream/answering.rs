@@ -2,8 +2,9 @@
 //!
 //! Owns the waits that a group's policy asks for and what is said of them. In `async`, the default, nothing here waits.
 
-use super::{Link, Receipt, State, Stream, lock};
+use super::{Link, Receipt, State, Stream};
 use crate::lag::Lag;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::policy::{Policy, SplitMode, SyncLoss};
 use record::fault::{Bug, bug};

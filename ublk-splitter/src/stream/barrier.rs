@@ -3,8 +3,9 @@
 //! Owns that the part is laid only if hosts were held without interruption since that was confirmed, and that they are
 //! never held for longer than the appliance said. Requests that have their numbers finish meanwhile.
 
-use super::{Entry, Hold, Stream, lock};
+use super::{Entry, Hold, Stream};
 use crate::clock::Now;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use record::member::BarrierNote;
 use record::op::Op;

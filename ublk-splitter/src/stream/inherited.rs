@@ -1,7 +1,8 @@
 //! Requests of a killed predecessor: the kernel brings them again, and until it has, what they left half written counts
 //! for nothing (PROTOCOL R3, R4, R9).
 
-use super::{Entry, Stream, lock};
+use super::{Entry, Stream};
+use crate::lock::lock;
 use crate::outbox::table::{EntryAt, InFlight};
 use record::ids::Incarnation;
 use record::op::{Op, OpFlags};

@@ -3,10 +3,11 @@
 //! Owns the ways from one mode to another and what each leaves in the outbox before the next request is answered
 //! (PROTOCOL R18, R19), and the hold during a rollback. Does not lay records, and decides nothing about when a mode changes.
 
-use super::{Entry, Hold, State, Stream, lock};
+use super::{Entry, Hold, State, Stream};
 use crate::bell::Rings;
 use crate::clock::LabelClock;
 use crate::lag::LagMeter;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use control::events::EventKind;
 use record::op::Op;

@@ -10,6 +10,7 @@ use super::resync::lay_content;
 use super::{Hands, Stopped};
 use crate::backing::{AlignedBuffer, PIECE_BYTES};
 use crate::group::Group;
+use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::volume::Volume;
 use record::conversation::ToAppliance;
@@ -19,8 +20,8 @@ use record::ids::Incarnation;
 use record::position::{Session, StreamSeq};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes that are read a second, at most: a comparison leaves the backing to the hosts.
@@ -88,10 +89,6 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a comparison found.
