@@ -269,10 +269,10 @@ impl Groups {
 }
 
 impl Route for Groups {
-    fn deliver(&self, group: GroupId, event: LinkEvent) -> Result<(), (bool, String)> {
+    fn deliver(&self, group: GroupId, event: LinkEvent, last: bool) -> Result<(), (bool, String)> {
         let held = self.by_id(group).ok_or_else(|| (false, format!("this appliance has no group {group}")))?;
         match &held.open {
-            Ok(open) => open.deliver(event),
+            Ok(open) => open.deliver(event, last),
             Err(reason) => Err((true, format!("group {} cannot be used: {reason}", held.entry().name))),
         }
     }

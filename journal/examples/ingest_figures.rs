@@ -300,7 +300,7 @@ impl Raw {
         let mut at = self.turn();
         let began = Instant::now();
         let mut outcome = Ok(());
-        self.file.fly(&mut |flight: &mut dyn Flight<'_>| {
+        self.file.fly(false, &mut |flight: &mut dyn Flight<'_>| {
             for (begun, (_, payload)) in outbox.chunks().enumerate() {
                 if begun >= IN_FLIGHT_MAX
                     && let Some((_, Err(error))) = flight.wait()

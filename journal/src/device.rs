@@ -87,8 +87,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// `Durable` file they are durable when this returns.
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
-    /// Lets `steps` have several writes under way at once. When this returns none is, whatever `steps` did.
-    fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
+    /// Lets `steps` have several writes under way at once. When this returns none is, whatever `steps` did. `alone`: there will
+    /// be one, and whoever began it waits for it.
+    fn fly<'b>(&self, _alone: bool, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
         steps(&mut OneByOne { file: self, begun: 0, done: VecDeque::new() });
     }
 

@@ -189,7 +189,7 @@ impl Tail {
             return self.next_segment(first);
         };
         let mut outcome = Ok(());
-        sealed.fly(&mut |flight| {
+        sealed.fly(false, &mut |flight| {
             self.begin_footer(flight);
             let segment = self.active.as_ref().map_or(self.newest, |active| active.number);
             outcome = self.next_segment(first);
@@ -296,7 +296,7 @@ impl Tail {
         let Some((file, segment)) = self.active.as_ref().map(|active| (active.file.clone(), active.number)) else {
             return;
         };
-        file.fly(&mut |flight| {
+        file.fly(true, &mut |flight| {
             self.begin_footer(flight);
             self.footer_written(flight, segment);
         });

@@ -170,7 +170,13 @@ impl DirtyMap {
     /// Holds the regions of an extent that is about to be changed; when this is done, their bits are durable. An error
     /// means that they are not, and that the regions are held all the same.
     pub async fn pin(&self, ring: &impl RingIo, extent: Extent) -> (Pin, io::Result<()>) {
-        let pin = lock(&self.regions).pin(extent);
+        let (pin, settled) = {
+            let mut regions = lock(&self.regions);
+            (regions.pin(extent), regions.is_settled(extent))
+        };
+        if settled {
+            return (pin, Ok(()));
+        }
         (pin, self.settle(ring, extent).await)
     }
 

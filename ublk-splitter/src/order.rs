@@ -28,6 +28,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Order {
     last: u64,
+    /// Entries that are being read back, and those that are not held.
+    reading: usize,
+    waiting: usize,
     /// Of every volume that ever had a request: made anew for each, the list would be memory taken for each.
     volumes: BTreeMap<Incarnation, Vec<Entry>>,
 }
@@ -47,6 +50,9 @@ impl Order {
     /// Whether a request on this extent may not be taken now: something that overlaps it is being read back, or is
     /// about to be.
     pub fn is_being_read(&self, volume: Incarnation, extent: Extent) -> bool {
+        if self.reading == 0 {
+            return false;
+        }
         let entries = self.volumes.get(&volume).map_or(&[][..], Vec::as_slice);
         entries.iter().any(|e| e.reading && e.extent.overlaps(extent) && !bug(Bug::ResyncOverwrites))
     }
@@ -59,6 +65,8 @@ impl Order {
             || bug(Bug::SkipRangeLock)
             || (reading && bug(Bug::ResyncOverwrites));
         entries.push(Entry { ticket, extent, held, reading });
+        self.reading += usize::from(reading);
+        self.waiting += usize::from(!held);
         (ticket, held)
     }
 
@@ -70,7 +78,12 @@ impl Order {
         let entries = self.volumes.get_mut(&volume).expect("a ticket's volume is known until it is released");
         let at = entries.iter().position(|e| e.ticket == ticket).expect("a ticket is released once");
         let gone = entries.remove(at);
+        self.reading -= usize::from(gone.reading);
+        self.waiting -= usize::from(!gone.held);
         let mut granted = Vec::new();
+        if self.waiting == 0 {
+            return granted;
+        }
         for i in at..entries.len() {
             let entry = entries[i];
             if entry.held || !entry.extent.overlaps(gone.extent) {
@@ -78,6 +91,7 @@ impl Order {
             }
             if !entries[..i].iter().any(|e| e.extent.overlaps(entry.extent)) {
                 entries[i].held = true;
+                self.waiting -= 1;
                 granted.push(entry.ticket);
             }
         }

@@ -86,6 +86,11 @@ impl Bits {
         }
     }
 
+    /// Whether every bit of a range is set.
+    fn has(&self, range: Range<u64>) -> bool {
+        words(range).all(|(word, mask)| self.0[word] & mask == mask)
+    }
+
     fn get(&self, region: u64) -> bool {
         self.0[index(region / 64)] >> (region % 64) & 1 == 1
     }
@@ -225,9 +230,19 @@ impl Regions {
         self.last_pin += 1;
         let pin = Pin(self.last_pin);
         self.touched.set(range.clone());
-        self.set(self.with_ahead(&range));
+        // What is dirty already, as most of what is written is, costs nothing more.
+        if !self.dirty.has(range.clone()) {
+            self.set(self.with_ahead(&range));
+        }
         self.pins.push((pin, range));
         pin
+    }
+
+    /// Whether no bit that was set on the extent's pages is missing on disk: [`Self::next`] would say `Go`.
+    pub fn is_settled(&self, extent: Extent) -> bool {
+        let range = self.of(extent);
+        let mut pages = range.start / PAGE_REGIONS..range.end.div_ceil(PAGE_REGIONS);
+        pages.all(|page| self.pages[index(page)].fresh.is_empty())
     }
 
     /// What whoever pinned this extent does next.

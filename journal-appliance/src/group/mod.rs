@@ -1,8 +1,8 @@
 //! One consistency group at work: a thread that alone changes its journal.
 //!
-//! Owns the mailbox, the loop and the state that the loop's parts share. Frames from the splitter and calls from
-//! operators come through one bounded mailbox and take turns; appends gather whatever has come meanwhile. Reading a
-//! journal (images, timelines, status) needs no turn: a journal may be read from any thread. [`Group`] itself knows
+//! Owns what a turn does and the state that its parts share. Frames from the splitter and calls from operators take turns
+//! (`turns`: on the group's thread, or on that of a link whose chunk nothing waits in front of); appends gather whatever has
+//! come meanwhile. Reading a journal (images, timelines, status) needs no turn: a journal may be read from any thread. [`Group`] itself knows
 //! neither thread nor socket nor the system's clocks: [`GroupHandle`] gives it turns, links send for it, and its
 //! `clock` tells the time, so that a simulation drives it as it is.
 //!
@@ -20,19 +20,21 @@ pub mod rollbacks;
 mod scrub;
 mod sides;
 mod stream;
+mod turns;
 mod verify;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use control::answer::kept::ScrubStatus;
 use control::error::{ControlError, Kind};
 use control::events::{EventKind, Events, News};
 use journal::{Journal, JournalError, PointError};
+use record::conversation::ToAppliance;
 use record::ids::{Incarnation, SplitterId};
 use record::position::{Label, Position};
 
@@ -45,10 +47,8 @@ pub use retention::pins::ImagePin;
 
 use clock::{Clock, SystemClock};
 use scrub::Scrub;
+use turns::{Ended, TakesTurns, Turns};
 
-/// Events that may wait for the thread. When it is full, readers of links wait (and their splitters' sends with
-/// them), and so do operators' requests.
-const MAILBOX: usize = 256;
 /// Events handled before what is there to be appended is appended: a stream of something else must not hold it up.
 const EVENTS_PER_TURN: usize = 16;
 /// How often waiting bookmarks and a rollback being prepared are looked at.
@@ -99,7 +99,7 @@ pub struct LostReplica {
 pub struct GroupHandle {
     name: String,
     journal: Arc<Journal>,
-    mailbox: SyncSender<Event>,
+    turns: Arc<Turns<Group>>,
     shared: Arc<Shared>,
     lost: Vec<LostReplica>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -126,7 +126,6 @@ impl GroupHandle {
         events: &Events,
     ) -> Result<Self, ControlError> {
         let journal = Arc::new(journal);
-        let (mailbox, inbox) = sync_channel(MAILBOX);
         let mut group = Group::new(name, &journal, Arc::new(SystemClock::default()));
         group.events = events.clone();
         let every = keep.policy.scrub();
@@ -137,10 +136,9 @@ impl GroupHandle {
         let shared = Arc::clone(&group.shared);
         let no_thread = |e| ControlError::failed(format!("cannot start a thread for group {name}: {e}"));
         let scrub = Scrub::start(name, &journal, every, events).map_err(no_thread)?;
-        let thread =
-            thread::Builder::new().name(format!("group {name}")).spawn(move || group.run(&inbox)).map_err(no_thread)?;
+        let (turns, thread) = Turns::start(format!("group {name}"), group).map_err(no_thread)?;
         let (thread, scrub) = (Mutex::new(Some(thread)), Mutex::new(Some(scrub)));
-        Ok(Self { name: name.to_owned(), journal, mailbox, shared, lost, thread, scrub })
+        Ok(Self { name: name.to_owned(), journal, turns, shared, lost, thread, scrub })
     }
 
     /// The journal, to be read.
@@ -186,9 +184,13 @@ impl GroupHandle {
         read(&self.shared.trouble).or_else(|| read(&self.shared.replica_trouble))
     }
 
-    /// Brings an event from a link; blocks while the mailbox is full.
-    pub fn deliver(&self, event: LinkEvent) -> Result<(), (bool, String)> {
-        self.mailbox.send(Event::Link(event)).map_err(|_| (true, format!("group {} is being closed", self.name)))
+    /// Brings an event from a link; blocks while the mailbox is full. `last`: nothing that has come behind it is known, and
+    /// a chunk may be dealt with before this returns. With more behind it the group's thread appends them together.
+    pub fn deliver(&self, event: LinkEvent, last: bool) -> Result<(), (bool, String)> {
+        let chunk = matches!(&event, LinkEvent::Frame { frame: ToAppliance::Chunk { .. }, .. });
+        let event = Event::Link(event);
+        let brought = if last && chunk { self.turns.bring(event) } else { self.turns.send(event) };
+        brought.map_err(|Ended| (true, format!("group {} is being closed", self.name)))
     }
 
     /// Runs something on the group's thread, in turn with appends.
@@ -199,7 +201,7 @@ impl GroupHandle {
             let _ = answer.send(f(group));
         });
         let closing = || ControlError::failed(format!("group {} is being closed", self.name));
-        self.mailbox.send(Event::Call(call)).map_err(|_| closing())?;
+        self.turns.send(Event::Call(call)).map_err(|Ended| closing())?;
         outcome.recv_timeout(CALL_PATIENCE).map_err(|e| match e {
             RecvTimeoutError::Disconnected => closing(),
             RecvTimeoutError::Timeout => ControlError::new(
@@ -218,12 +220,19 @@ impl GroupHandle {
     pub fn close(&self) -> Result<(), ControlError> {
         *self.scrub.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The thread may be gone already.
-        let _ = self.mailbox.send(Event::Stop);
+        let _ = self.turns.send(Event::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(group = self.name, "the group's thread ended by a panic");
         }
         self.journal.close().map_err(|e| ControlError::failed(format!("close the journal of group {}: {e}", self.name)))
+    }
+}
+
+impl Drop for GroupHandle {
+    fn drop(&mut self) {
+        // Closed already, most often.
+        let _ = self.turns.send(Event::Stop);
     }
 }
 
@@ -279,22 +288,6 @@ impl Group {
         group.resume_rollback();
         group.members_changed();
         group
-    }
-
-    fn run(&mut self, events: &Receiver<Event>) {
-        if let Err(e) = ublk_device::io_flusher() {
-            tracing::warn!(group = self.name, error = %e, "the journal's thread is not marked as an I/O flusher");
-        }
-        loop {
-            let mut first = match events.recv_timeout(Duration::from_millis(self.patience_ms())) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
-            };
-            if self.turn(|| first.take().or_else(|| events.try_recv().ok())).is_break() {
-                return;
-            }
-        }
     }
 
     /// One turn: handles what `next` brings, up to a limit, appends what has come, and does what is due. `Break` once
@@ -426,6 +419,24 @@ impl Group {
     fn set_replica_trouble(&self, trouble: Option<String>) {
         let kinds = (EventKind::Alarm, EventKind::AlarmOver);
         note(self, "replica", kinds, &self.shared.replica_trouble, trouble);
+    }
+}
+
+impl TakesTurns for Group {
+    type Event = Event;
+
+    fn begins(&self) {
+        if let Err(e) = ublk_device::io_flusher() {
+            tracing::warn!(group = self.name, error = %e, "the journal's thread is not marked as an I/O flusher");
+        }
+    }
+
+    fn turn(&mut self, next: &mut dyn FnMut() -> Option<Event>) -> ControlFlow<()> {
+        Self::turn(self, next)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience_ms())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns accepting, reading frames and the limits: how many connections, how long a silence; what waits to be sent is
 //! `sending`'s. Deliberately decides nothing about a frame: the first one names the group, and from then on every
-//! frame goes to that group's mailbox, in order. A full mailbox makes the reader wait, and with it the splitter's
-//! sends; that is the back-pressure.
+//! frame is that group's, in order. A full mailbox makes the reader wait, and so does a chunk that it deals with itself,
+//! and with it the splitter's sends; that is the back-pressure.
 
 mod sending;
 
@@ -82,9 +82,10 @@ pub enum LinkEvent {
 
 /// Finds groups for connections.
 pub trait Route: Send + Sync + 'static {
-    /// Brings an event to its group; blocks while the group is busy. `Err` when the group does not take it, with
-    /// what to tell the splitter: whether it may try again, and why not.
-    fn deliver(&self, group: GroupId, event: LinkEvent) -> Result<(), (bool, String)>;
+    /// Brings an event to its group; blocks while the group is busy. `last`: nothing has been read of the connection behind
+    /// it, so that whoever brings it has time. `Err` when the group does not take it, with what to tell the splitter: whether
+    /// it may try again, and why not.
+    fn deliver(&self, group: GroupId, event: LinkEvent, last: bool) -> Result<(), (bool, String)>;
 }
 
 /// The sending side of a connection, as the group that it belongs to uses it. None of it waits for the other end.
@@ -256,7 +257,7 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
         }
     };
     let group = opening.group;
-    if let Err((retry, reason)) = route.deliver(group, LinkEvent::Open { link: link.clone(), opening }) {
+    if let Err((retry, reason)) = route.deliver(group, LinkEvent::Open { link: link.clone(), opening }, false) {
         tracing::warn!(link = id.0, %group, reason, "refused a connection");
         link.send(&ToSplitter::Refused { retry, reason });
         link.close();
@@ -266,7 +267,7 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
         match reader.frame() {
             Ok(ToAppliance::Alive {}) => {}
             Ok(frame) => {
-                if let Err((_, reason)) = route.deliver(group, LinkEvent::Frame { link: id, frame }) {
+                if let Err((_, reason)) = route.deliver(group, LinkEvent::Frame { link: id, frame }, reader.is_empty()) {
                     break reason;
                 }
             }
@@ -275,7 +276,7 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
     };
     // Nothing more can come; what is still to be sent may go.
     link.close();
-    let _ = route.deliver(group, LinkEvent::Gone { link: id, why });
+    let _ = route.deliver(group, LinkEvent::Gone { link: id, why }, false);
 }
 
 fn prepare(stream: &UnixStream) -> io::Result<()> {
@@ -338,6 +339,11 @@ impl Reader<'_> {
             | ToAppliance::HealData { .. }
             | ToAppliance::Alive {} => Err(Fault::Refuse("the first frame of a connection must be OPEN".to_owned())),
         }
+    }
+
+    /// Whether all that was read has been given out.
+    fn is_empty(&self) -> bool {
+        self.stream.buffer().is_empty()
     }
 
     fn frame(&mut self) -> Result<ToAppliance, Fault> {

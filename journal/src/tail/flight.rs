@@ -89,15 +89,20 @@ impl<'b> Coming<'_, '_, 'b> {
 
 impl Tail {
     /// Appends all that the source gives; makes segments as they are needed. An error: what was told of is durable,
-    /// the rest is not acknowledged.
-    pub(crate) fn append(&mut self, source: Source<'_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
+    /// the rest is not acknowledged. `alone`: the source gives one chunk.
+    pub(crate) fn append(
+        &mut self,
+        alone: bool,
+        source: Source<'_, '_>,
+        landed: Landed<'_>,
+    ) -> Result<(), JournalError> {
         self.writable()?;
         let mut coming = Coming { ready: VecDeque::with_capacity(IN_FLIGHT_MAX), source };
         while let Some(first) = coming.first() {
             if !self.fits(first) {
                 self.roll(first)?;
             }
-            self.fly(&mut coming, landed)?;
+            self.fly(alone, &mut coming, landed)?;
         }
         Ok(())
     }
@@ -111,7 +116,12 @@ impl Tail {
     }
 
     /// Appends to the active segment until a chunk comes that it does not take, or none.
-    fn fly(&mut self, coming: &mut Coming<'_, '_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
+    fn fly(
+        &mut self,
+        alone: bool,
+        coming: &mut Coming<'_, '_, '_>,
+        landed: Landed<'_>,
+    ) -> Result<(), JournalError> {
         let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(()) };
         let mut ahead = self.mark;
         let mut flying: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
@@ -120,7 +130,7 @@ impl Tail {
         // How many have landed, so that the front's number in the flight is known.
         let mut gone = 0;
         let mut failure = None;
-        file.fly(&mut |flight| {
+        file.fly(alone, &mut |flight| {
             loop {
                 while failure.is_none()
                     && flying.len() < IN_FLIGHT_MAX

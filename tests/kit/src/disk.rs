@@ -538,7 +538,7 @@ impl DiskFile for SimFile {
         self.write(bytes, offset, &[])
     }
 
-    fn fly<'b>(&self, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
+    fn fly<'b>(&self, _alone: bool, steps: &mut dyn FnMut(&mut dyn Flight<'b>)) {
         let mut flight = SimFlight { file: self, begun: 0, under_way: Vec::new() };
         steps(&mut flight);
         while flight.wait().is_some() {}

@@ -11,9 +11,10 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 
 import cli  # noqa: E402
+from captures import arrived  # noqa: E402
 from churn import Churn, judge  # noqa: E402
 from machine import io_errors, kill9, lasting_disk, same_content  # noqa: E402
-from undisk_suite import Suite, poll, same  # noqa: E402
+from undisk_suite import Suite, same  # noqa: E402
 
 DAEMONS = (("splitter", "ublk-splitter", cli.splitter_pid), ("appliance", "journal-appliance", cli.appliance_pid))
 # Between two kills, in seconds.
@@ -84,8 +85,7 @@ def body(suite):
             same("errors of the volume", cli.volume(name)["counts"]["errors"], 0)
 
     with suite.case("the-eager-replica-is-the-volume"):
-        head = cli.durable("eager")
-        poll("it is there", lambda: (cli.journal("eager")["replica"]["position"] or 0) >= head, timeout=300)
+        arrived("eager")
         same_content("/mnt/store/eager.img", "/mnt/store/eager.replica")
 
     with suite.case("the-host-saw-no-error-and-down-is-clean"):

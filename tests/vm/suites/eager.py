@@ -9,6 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 
 import cli  # noqa: E402
+from captures import arrived  # noqa: E402
 from machine import (  # noqa: E402
     allocated, content_digest, discard, fsck_clean, fstrim, io_errors, kill9, lasting_disk, mkfs, mounted, opened,
     same_content,
@@ -28,16 +29,6 @@ def replica():
     return cli.journal("v")["replica"]
 
 
-def arrived(group="v"):
-    """Waits until the replica is the volume as it is now; nobody writes."""
-    head = cli.durable(group)
-
-    def there():
-        at = cli.journal(group)["replica"]["position"]
-        return at is not None and at >= head
-    poll("the replica is at the newest point", there, timeout=300)
-
-
 def same_space(left, right):
     """Both take as much room, but for what a file system's bookkeeping may differ by."""
     one, other = allocated(left), allocated(right)
@@ -46,7 +37,7 @@ def same_space(left, right):
 
 def plain():
     """The replica is the volume, byte for byte and hole for hole."""
-    arrived()
+    arrived("v")
     same_content(BACKING, REPLICA)
     same_space(BACKING, REPLICA)
 

@@ -9,14 +9,21 @@ def replica_of(group):
     return cli.journal(group)["replica"]
 
 
-def settled(group, mode):
-    """Waits until all is in the journal, and until an eager replica is there."""
-    cli.wait_protected(group, timeout=600)
-    if mode == "lazy":
-        return
+def arrived(group, timeout=300):
+    """Waits until an eager replica is the volume as it is now; nobody writes. First until all is in the journal: what a host
+    wrote last is on its way when the host has its answer."""
+    cli.wait_whole(group, timeout=timeout)
     head = cli.durable(group)
 
     def there():
         at = replica_of(group)["position"]
         return at is not None and at >= head
-    poll(f"the replica of {group} is at the newest point", there, timeout=600)
+    poll(f"the replica of {group} is at the newest point", there, timeout=timeout)
+
+
+def settled(group, mode):
+    """Waits until all is in the journal, and until an eager replica is there; nobody writes."""
+    if mode == "lazy":
+        cli.wait_whole(group, timeout=600)
+    else:
+        arrived(group, timeout=600)

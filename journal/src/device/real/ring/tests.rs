@@ -39,7 +39,7 @@ fn every_write_lands_once_and_lies_where_it_should() {
     let lent: Vec<Aligned> = (0..WRITES).map(|n| block(2 * n + 1)).collect();
     let mut told = [0; WRITES];
     let mut begun = 0;
-    world.file.fly(&mut |flight| {
+    world.file.fly(false, &mut |flight| {
         loop {
             while begun < WRITES && begun < told.iter().sum::<usize>() + IN_FLIGHT_MAX {
                 let parts = vec![Part::Own(block(2 * begun)), Part::of(&lent[begun])];
@@ -61,7 +61,7 @@ fn every_write_lands_once_and_lies_where_it_should() {
 fn behind_a_flight_nothing_is_under_way_even_if_it_ended_in_a_panic() {
     let world = world(IN_FLIGHT_MAX);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        world.file.fly(&mut |flight: &mut dyn Flight<'_>| {
+        world.file.fly(false, &mut |flight: &mut dyn Flight<'_>| {
             for n in 0..IN_FLIGHT_MAX {
                 flight.begin(vec![Part::Own(block(n))], (n * BLOCK) as u64);
             }
@@ -77,26 +77,39 @@ fn behind_a_flight_nothing_is_under_way_even_if_it_ended_in_a_panic() {
 #[test]
 fn a_write_that_fails_says_so() {
     let world = world(1);
-    let mut outcome = None;
-    world.file.fly(&mut |flight| {
-        // Beyond the largest offset of any file.
-        flight.begin(vec![Part::Own(block(0))], 1 << 62);
-        outcome = flight.wait();
-        assert!(flight.wait().is_none());
+    for alone in [false, true] {
+        let mut outcome = None;
+        world.file.fly(alone, &mut |flight| {
+            // Beyond the largest offset of any file.
+            flight.begin(vec![Part::Own(block(0))], 1 << 62);
+            outcome = flight.wait();
+            assert!(flight.wait().is_none());
+        });
+        let (n, outcome) = outcome.expect("it is told of");
+        assert!(n == 0 && outcome.is_err(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_write_that_flies_alone_is_done_when_it_has_begun() {
+    let (world, lent) = (world(2), block(6));
+    world.file.fly(true, &mut |flight| {
+        flight.begin(vec![Part::Own(block(5)), Part::of(&lent)], 0);
+        let (n, outcome) = flight.done().expect("nobody has to be waited for");
+        assert!(n == 0 && outcome.is_ok(), "{outcome:?}");
     });
-    let (n, outcome) = outcome.expect("it is told of");
-    assert!(n == 0 && outcome.is_err(), "{outcome:?}");
+    assert!(content(&world, 2) == [&block(5)[..], &lent[..]].concat());
 }
 
 #[test]
 fn a_file_that_is_flown_by_one_cannot_be_flown_by_another_and_a_successor_waits() {
     let world = world(1);
-    world.file.fly(&mut |flight| {
+    world.file.fly(false, &mut |flight| {
         flight.begin(vec![Part::Own(block(3))], 0);
     });
     let other = world.disk.open("f", Access::Durable).expect("open");
     let mut outcome = None;
-    other.fly(&mut |flight| {
+    other.fly(false, &mut |flight| {
         flight.begin(vec![Part::Own(block(4))], 0);
         outcome = flight.wait();
     });
