@@ -200,6 +200,7 @@ fn run<S: Service>(context: QueueContext, service: &S, inbox: &Inbox, ready: &Se
             if executor.live() == 0 {
                 break;
             }
+            service.before_wait();
             let outcome = ring.arm_wake(wakeups.event()).and_then(|()| ring.turn(wakeups.park(|| false), |_| {}));
             wakeups.unpark();
             if let Err(error) = outcome {

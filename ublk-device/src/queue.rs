@@ -136,6 +136,7 @@ impl<'d, Q: QueueService> Queue<'d, Q> {
                 if executor.live() == 0 || (abandoned && handling.get() == 0) {
                     break;
                 }
+                self.service.before_wait();
                 self.wait(abandoned).unwrap_or_else(|error| self.fatal("wait for requests", &error));
             }
             // Tasks that are left wait for a request, nothing else.

@@ -32,6 +32,10 @@ pub trait QueueService: 'static {
     /// (ublk never times out a request of a living process). It must not block the thread. A panic ends the process,
     /// so that a recovery can start from a known state.
     fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> impl Future<Output = Result<(), Errno>>;
+
+    /// Every request that could go on has, and the queue's thread is about to wait: what was put off until then, so that
+    /// several requests share it, is to be done now. Called before each wait; it must not block the thread.
+    fn before_wait(&self) {}
 }
 
 /// Which queue of which device.

@@ -9,6 +9,7 @@ use crate::events::{Strain, StrainWatch};
 use crate::lock::lock;
 use crate::outbox::Mode;
 use crate::regions::{REGION_SECTORS, Regions};
+use crate::stream::direct::Road;
 use crate::stream::{Entry, Hold, Stream};
 use crate::volume::Volume;
 use crate::work::clean::Rounds;
@@ -16,6 +17,8 @@ use crate::work::verify::Digests;
 use crate::work::{Job, Jobs};
 use control::events::{EventKind, News};
 use control::size::Size;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use record::conversation::{Message as _, Piece, ToAppliance};
 use record::geometry::Extent;
 use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
@@ -23,6 +26,7 @@ use record::op::Op;
 use record::position::SplitterIncarnation;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -36,6 +40,11 @@ pub trait Wire: Send + std::fmt::Debug {
     /// Sends a whole frame.
     fn send(&mut self, frame: &[u8]) -> io::Result<()>;
 
+    /// Sends a whole frame if that needs no waiting; `false`: nothing of it went out.
+    fn send_now(&mut self, _frame: &[u8]) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Ends the connection, in both directions.
     fn cut(&self);
 }
@@ -43,6 +52,16 @@ pub trait Wire: Send + std::fmt::Debug {
 impl Wire for UnixStream {
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.write_all(frame)
+    }
+
+    fn send_now(&mut self, frame: &[u8]) -> io::Result<bool> {
+        match send(self.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(sent) if sent == frame.len() => Ok(true),
+            // The rest cannot follow without waiting, and nothing else may come between.
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn cut(&self) {
@@ -57,6 +76,42 @@ struct Link {
     /// How many there were; names the present one.
     count: u64,
     writer: Option<Box<dyn Wire>>,
+}
+
+impl Link {
+    /// Sends on the link of this number; `false` when it is not the present one any more, it breaks, or `send` says so.
+    fn send(&mut self, group: &str, link: u64, send: impl FnOnce(&mut dyn Wire) -> io::Result<bool>) -> bool {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.count == link) else {
+            return false;
+        };
+        match send(&mut **writer) {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::warn!(group, %error, "the link to the appliance broke");
+                // The reader notices, and the link's thread starts anew.
+                writer.cut();
+                self.writer = None;
+                false
+            }
+        }
+    }
+}
+
+/// The way to the appliance over the link of the moment, without waiting.
+#[derive(Debug)]
+struct Present {
+    group: String,
+    link: Arc<Mutex<Link>>,
+    count: u64,
+}
+
+impl Road for Present {
+    fn send_now(&self, message: &ToAppliance) -> bool {
+        let frame = message.encode();
+        // Whoever sends may have to wait for the socket.
+        let Ok(mut link) = self.link.try_lock() else { return false };
+        link.send(&self.group, self.count, |wire| wire.send_now(&frame))
+    }
 }
 
 /// Which splitter this is.
@@ -107,7 +162,7 @@ pub struct Group {
     pub digests: Digests,
     catalog: Arc<Catalog>,
     volumes: Mutex<BTreeMap<Incarnation, Arc<Volume>>>,
-    link: Mutex<Link>,
+    link: Arc<Mutex<Link>>,
     granted: AtomicBool,
     sync_acks: Mutex<BTreeMap<Incarnation, u64>>,
     contents: Mutex<Vec<(Incarnation, Extent, Answered)>>,
@@ -165,7 +220,7 @@ impl Group {
             digests: Digests::default(),
             catalog,
             volumes: Mutex::default(),
-            link: Mutex::default(),
+            link: Arc::default(),
             granted: AtomicBool::new(false),
             sync_acks: Mutex::default(),
             contents: Mutex::default(),
@@ -382,23 +437,12 @@ impl Group {
     /// Sends a message on this link; `false` when it is not the present one any more, or it breaks.
     pub fn send(&self, link: u64, message: &ToAppliance) -> bool {
         let frame = message.encode();
-        let mut present = lock(&self.link);
-        if present.count != link {
-            return false;
-        }
-        let Some(writer) = present.writer.as_mut() else {
-            return false;
-        };
-        match writer.send(&frame) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(group = self.name, %error, "the link to the appliance broke");
-                // The reader notices, and the link's thread starts anew.
-                writer.cut();
-                present.writer = None;
-                false
-            }
-        }
+        lock(&self.link).send(&self.name, link, |wire| wire.send(&frame).map(|()| true))
+    }
+
+    /// The way to the appliance for threads that must not wait, for as long as the present link stands.
+    pub fn road(&self) -> Box<dyn Road> {
+        Box::new(Present { group: self.name.clone(), link: Arc::clone(&self.link), count: self.link_count() })
     }
 
     /// A synchronisation starts: nothing of it is acknowledged.

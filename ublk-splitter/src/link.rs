@@ -10,6 +10,7 @@ pub mod talk;
 
 use crate::bell::Rings;
 use crate::group::Group;
+use crate::stream::direct::Direct;
 use inbox::Inbox;
 use record::conversation::{FRAME_HEAD_BYTES, Message as _, ToSplitter, frame_head};
 use std::io::{self, BufReader, Read as _};
@@ -111,6 +112,7 @@ fn receive(group: &Group, stream: UnixStream, inbox: &Inbox) {
             Ok(frame) => {
                 let ack = |session, durable, committed| group.stream.acknowledged(session, durable, committed);
                 if !inbox.push(frame, ack) {
+                    group.stream.send_gathered();
                     continue;
                 }
             }
@@ -135,6 +137,8 @@ fn receive(group: &Group, stream: UnixStream, inbox: &Inbox) {
 fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting> {
     let mut watched = None;
     loop {
+        let (direct, put_off) = group.stream.take_back();
+        talk.took_back(direct.map(|direct| direct.sent), put_off);
         let came = inbox.take();
         if let Some(durable) = came.durable {
             talk.landed(durable);
@@ -153,6 +157,9 @@ fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting
         }
         if talk.rests() {
             inbox.rest();
+        }
+        if let Some(sent) = talk.lends() {
+            group.stream.lend(Direct { sent, road: group.road() });
         }
         let rings = group.stream.bell.wait(talk.patience(), talk.gathers());
         talk.rung(rings);

@@ -15,6 +15,7 @@ use crate::lock::lock;
 use arena::Arena;
 use layout::{HEADER_AREA, PAGE, PAYLOAD_AREA, RECORDS_MAX, Reserved};
 use record::checksum::{Salt, crc32c};
+use record::conversation::ToAppliance;
 use record::chunk::{BodyHeader, CRC_BYTES, DESCRIPTOR_BYTES, Descriptor, FIXED_BYTES, block_crc, header_len};
 use record::fault::{Bug, bug};
 use record::geometry::{BLOCK_BYTES, Extent};
@@ -115,6 +116,14 @@ pub struct SealedChunk {
     pub payload_at: u64,
     /// Bytes of the payload area.
     pub payload_len: u32,
+}
+
+impl SealedChunk {
+    /// What the appliance is told of it.
+    pub fn message(&self, session: Session) -> ToAppliance {
+        let Self { first, next: _, header_at, header_len, payload_at, payload_len } = *self;
+        ToAppliance::Chunk { session, first, header_at, header_len, payload_at, payload_len }
+    }
 }
 
 /// What a successor found in an outbox.

@@ -3,12 +3,16 @@
 //! Owns the trait by which the same volume runs behind ublk, on the queue's own ring, and behind the in-process front
 //! end of the tests, with ordinary system calls.
 
+use crate::stream::direct::Tells;
 use std::fs::File;
 use std::future::Future;
 use std::io;
 
 /// Reads, writes and syncs of a backing, each finished when its future is.
 pub trait RingIo {
+    /// When the link hears of a record for which a host waits.
+    const TELLS: Tells = Tells::AtOnce;
+
     /// Reads until `buf` is full; a file that ends early is an error.
     fn read(&self, file: &File, offset: u64, buf: &mut [u8]) -> impl Future<Output = io::Result<()>>;
     /// Writes all of `buf`; with `dsync` it is durable when done.
@@ -20,6 +24,9 @@ pub trait RingIo {
 }
 
 impl RingIo for ublk_device::ring::Ring {
+    // `VolumeQueue::before_wait` sends what was put off.
+    const TELLS: Tells = Tells::Later;
+
     async fn read(&self, file: &File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let wanted = buf.len();
         let got = self.read_at(file, offset, buf).await?;

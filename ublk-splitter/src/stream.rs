@@ -16,6 +16,7 @@ use crate::outbox::table::{EntryAt, InFlight};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
 use crate::policy::{Policy, SplitMode};
 use control::events::Events;
+use direct::Tells;
 use record::chunk::Descriptor;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, oneshot};
 
 mod answering;
 mod barrier;
+pub mod direct;
 mod inherited;
 mod mode;
 mod telling;
@@ -178,6 +180,15 @@ impl State {
         }
     }
 
+    /// For a record of a host's: whether its host waits for the journal.
+    fn hurry(&self, tells: Tells) -> Hurry {
+        match (self.policy.mode, tells) {
+            (SplitMode::Sync, Tells::AtOnce) => Hurry::Now,
+            (SplitMode::Sync, Tells::Later) => Hurry::PutOff,
+            (SplitMode::Async | SplitMode::BoundedLag, Tells::AtOnce | Tells::Later) => Hurry::No,
+        }
+    }
+
     /// What a request waits on for its turn; nothing when it holds its extent already.
     fn turn(&mut self, ticket: Ticket, held: bool) -> Option<oneshot::Receiver<()>> {
         (!held).then(|| {
@@ -207,11 +218,24 @@ pub struct Stream {
     durable: AtomicU64,
     /// Records that have a place and are being copied to it.
     publishing: AtomicUsize,
+    /// The right to send, while the link's thread rests.
+    sending: direct::Sending,
 }
 
-/// Whether somebody waits for a record of the group's own.
-fn is_waited_for(op: Op) -> bool {
-    matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier)
+/// Whether somebody waits for a record, and when the link hears of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hurry {
+    No,
+    Now,
+    /// Whoever laid it sees to it that the link does before its thread waits.
+    PutOff,
+}
+
+impl Hurry {
+    /// For a record of the group's own.
+    fn of(op: Op) -> Self {
+        if matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier) { Self::Now } else { Self::No }
+    }
 }
 
 impl Stream {
@@ -257,6 +281,7 @@ impl Stream {
             events: OnceLock::new(),
             durable,
             publishing: AtomicUsize::new(0),
+            sending: direct::Sending::default(),
         }
     }
 
@@ -297,7 +322,9 @@ impl Stream {
     /// catch up; and, where the group's policy says so, while the journal is full and the outbox half full.
     ///
     /// A write of nothing but zeros is recorded as zeros, without a payload; as a punch where the policy says `reclaim-zeros`.
-    pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8]) -> Taken {
+    ///
+    /// `tells`: when the link hears of it, in a `sync` group.
+    pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8], tells: Tells) -> Taken {
         // Looked at before anybody waits for the lock; most data differs from zeros at once.
         let zeros = entry.op == Op::Write && is_zero(payload);
         loop {
@@ -316,7 +343,8 @@ impl Stream {
                         (true, false) => Entry { op: Op::Zero, ..entry },
                         (false, _) => entry,
                     };
-                    return self.take_held(state, entry, record, extent, if zeros { &[] } else { payload });
+                    let payload = if zeros { &[] } else { payload };
+                    return self.take_held(state, entry, record, extent, payload, tells);
                 }
             };
             woken.await;
@@ -331,6 +359,7 @@ impl Stream {
         record: Entry,
         extent: Extent,
         payload: &[u8],
+        tells: Tells,
     ) -> Taken {
         let what = InFlight { op: entry.op, volume: entry.volume, extent };
         // Brought again by the kernel: a new request in every respect, and the old one is no more (PROTOCOL R9).
@@ -347,8 +376,9 @@ impl Stream {
         let turn = state.turn(ticket, held);
         let session = state.session;
         // Its host waits for the journal as well as for the backing: on their way at the same time, not one behind the other.
-        let hurried = state.policy.mode == SplitMode::Sync;
-        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload, hurried);
+        let hurry = state.hurry(tells);
+        let hurried = hurry != Hurry::No;
+        let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload, hurry);
         Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, hurried, seq }
     }
 
@@ -362,18 +392,23 @@ impl Stream {
         Taken { volume, ticket, turn, reading: true, entry: None, session, hurried: false, seq: None }
     }
 
-    /// Lays the record of a flush that has succeeded.
-    pub fn lay_flush(&self, volume: Incarnation) -> Receipt {
+    /// Lays the record of a flush that has succeeded. Where its host waits, the link hears of it when `tells` says.
+    pub fn lay_flush(&self, volume: Incarnation, tells: Tells) -> Receipt {
         let state = lock(&self.state);
         let session = state.session;
-        let seq = self.lay_locked(state, Entry { volume, ..Entry::of_group(Op::Flush) }, &[], true);
+        let hurry = match state.hurry(tells) {
+            // What was written in front of it should be on its way.
+            Hurry::No | Hurry::Now => Hurry::Now,
+            Hurry::PutOff => Hurry::PutOff,
+        };
+        let seq = self.lay_locked(state, Entry { volume, ..Entry::of_group(Op::Flush) }, &[], hurry);
         Receipt { session, seq, hurried: true }
     }
 
     /// Lays a record outside the range lock: notes, and what the holder of an extent has to say of it. `None` when
     /// requests get no records.
     pub fn lay(&self, entry: Entry, payload: &[u8]) -> Option<StreamSeq> {
-        self.lay_locked(lock(&self.state), entry, payload, is_waited_for(entry.op))
+        self.lay_locked(lock(&self.state), entry, payload, Hurry::of(entry.op))
     }
 
     /// The same, in this session or not at all.
@@ -382,16 +417,15 @@ impl Stream {
         if state.session != Some(session) {
             return None;
         }
-        self.lay_locked(state, entry, payload, is_waited_for(entry.op))
+        self.lay_locked(state, entry, payload, Hurry::of(entry.op))
     }
 
-    /// `hurry`: somebody waits for the record.
     fn lay_locked(
         &self,
         mut state: MutexGuard<'_, State>,
         entry: Entry,
         payload: &[u8],
-        hurry: bool,
+        hurry: Hurry,
     ) -> Option<StreamSeq> {
         let session = match (state.mode, state.session) {
             (Mode::Active | Mode::Resyncing, Some(session)) => session,
@@ -421,7 +455,11 @@ impl Stream {
         descriptor.wall_minus_label_ms = wall_minus_label_ms;
         self.outbox.publish(place, session, descriptor, payload);
         self.publishing.fetch_sub(1, Ordering::AcqRel);
-        self.bell.ring(Rings { laid: true, hurry, other });
+        match hurry {
+            Hurry::No => self.bell.ring(Rings { laid: true, hurry: false, other }),
+            Hurry::Now => self.bell.ring(Rings { laid: true, hurry: true, other }),
+            Hurry::PutOff => self.sending.put_off(),
+        }
         Some(seq)
     }
 
@@ -531,7 +569,7 @@ impl Stream {
         }
     }
 
-    /// The chunk from `from` on; with `close`, the open one counts too. Only the link's thread asks.
+    /// The chunk from `from` on; with `close`, the open one counts too. Only who has the right to send asks.
     pub fn chunk_from(&self, from: StreamSeq, close: bool) -> Option<SealedChunk> {
         if let Some(chunk) = self.outbox.sealed_from(from) {
             return Some(chunk);

@@ -149,7 +149,7 @@ impl Volume {
         let data = buffer.get(..bytes).ok_or(Errno::EINVAL)?;
         let flags = if fua { OpFlags::FUA } else { OpFlags::NONE };
         let pin = self.pin(ring, extent).await?;
-        let mut taken = self.stream.take(self.entry(Op::Write, flags), extent, data).await;
+        let mut taken = self.stream.take(self.entry(Op::Write, flags), extent, data, R::TELLS).await;
         taken.turn().await;
         let done = self.backing.write(ring, extent, data, fua && !bug(Bug::FuaIgnored)).await;
         self.conclude(extent, pin, taken, done).await
@@ -164,7 +164,7 @@ impl Volume {
         ring: &R,
     ) -> Result<(), Errno> {
         let pin = self.pin(ring, extent).await?;
-        let mut taken = self.stream.take(entry, extent, &[]).await;
+        let mut taken = self.stream.take(entry, extent, &[], R::TELLS).await;
         taken.turn().await;
         let mut done =
             if keep { self.backing.zero(ring, extent).await } else { self.backing.punch(ring, extent).await };
@@ -231,7 +231,7 @@ impl Volume {
         if !bug(Bug::FlushSkipsBacking) {
             self.backing.flush(ring).await?;
         }
-        let receipt = self.stream.lay_flush(self.incarnation);
+        let receipt = self.stream.lay_flush(self.incarnation, R::TELLS);
         self.stream.answerable(receipt).await;
         Ok(())
     }
@@ -260,6 +260,10 @@ impl Service for VolumeService {
 impl QueueService for VolumeQueue {
     async fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> Result<(), Errno> {
         self.0.serve(request.kind, buffer, ring).await
+    }
+
+    fn before_wait(&self) {
+        self.0.stream.send_put_off();
     }
 }
 

@@ -189,6 +189,23 @@ impl<'a> Talk<'a> {
             && !self.group.resync_wanted.load(Ordering::Acquire)
     }
 
+    /// Up to where it has sent, when others may send from there on: it rests, and all that it knows of is on its way.
+    pub fn lends(&self) -> Option<StreamSeq> {
+        (self.rests() && self.open_since.is_none() && !self.hurry).then_some(self.sent)
+    }
+
+    /// Others had sent up to `sent`; what they have not, somebody waits for (`put_off`).
+    pub fn took_back(&mut self, sent: Option<StreamSeq>, put_off: bool) {
+        if let Some(sent) = sent.filter(|sent| *sent > self.sent) {
+            self.sent = sent;
+            // They send one chunk at a time.
+            self.in_flight.push_back(sent);
+        }
+        if put_off {
+            self.rung(Rings { laid: true, hurry: true, other: false });
+        }
+    }
+
     /// Something rang.
     pub fn rung(&mut self, rings: Rings) {
         self.hurry |= rings.hurry;
@@ -223,14 +240,7 @@ impl<'a> Talk<'a> {
                 }
             }
             let session = self.group.stream.session().unwrap_or(Session::new(0));
-            self.say(&ToAppliance::Chunk {
-                session,
-                first: chunk.first,
-                header_at: chunk.header_at,
-                header_len: chunk.header_len,
-                payload_at: chunk.payload_at,
-                payload_len: chunk.payload_len,
-            })?;
+            self.say(&chunk.message(session))?;
             self.sent = chunk.next;
             self.in_flight.push_back(chunk.next);
         }

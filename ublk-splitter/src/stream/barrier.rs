@@ -3,7 +3,7 @@
 //! Owns that the part is laid only if hosts were held without interruption since that was confirmed, and that they are
 //! never held for longer than the appliance said. Requests that have their numbers finish meanwhile.
 
-use super::{Entry, Hold, Stream};
+use super::{Hurry, Entry, Hold, Stream};
 use crate::clock::Now;
 use crate::lock::lock;
 use crate::outbox::Mode;
@@ -45,7 +45,7 @@ impl Stream {
             return Err("the session has ended".to_owned());
         }
         state.clock.raise(label);
-        match self.lay_locked(state, Entry::of_group(Op::Barrier), &note.encode(), true) {
+        match self.lay_locked(state, Entry::of_group(Op::Barrier), &note.encode(), Hurry::Now) {
             Some(_) => Ok(()),
             None => Err("the outbox is full".to_owned()),
         }

@@ -3,7 +3,7 @@
 //! Owns the ways from one mode to another and what each leaves in the outbox before the next request is answered
 //! (PROTOCOL R18, R19), and the hold during a rollback. Does not lay records, and decides nothing about when a mode changes.
 
-use super::{Entry, Hold, State, Stream};
+use super::{Hurry, Entry, Hold, State, Stream};
 use crate::bell::Rings;
 use crate::clock::LabelClock;
 use crate::lag::LagMeter;
@@ -117,7 +117,7 @@ impl Stream {
         if (state.mode, state.session) != (Mode::Resyncing, Some(session)) {
             return false;
         }
-        let Some(end) = self.lay_locked(state, Entry::of_group(Op::ResyncEnd), &[], true) else {
+        let Some(end) = self.lay_locked(state, Entry::of_group(Op::ResyncEnd), &[], Hurry::Now) else {
             return false;
         };
         let mut state = lock(&self.state);

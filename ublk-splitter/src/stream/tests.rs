@@ -34,7 +34,7 @@ pub(super) fn extent(start: u64, count: u64) -> Extent {
 
 pub(super) fn take(stream: &Stream, at: u64, bytes: usize) -> Taken {
     let extent = Extent::from_bytes(at * 512, bytes as u64).unwrap();
-    block_on(stream.take(entry(Op::Write), extent, &vec![7; bytes]))
+    block_on(stream.take(entry(Op::Write), extent, &vec![7; bytes], Tells::AtOnce))
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn zeros_are_recorded_without_their_bytes_and_as_a_punch_where_that_is_wanted() 
         let mut bytes = vec![0; 1 << 20];
         let write = |n: u64, bytes: &[u8]| {
             let extent = Extent::from_bytes(n << 20, bytes.len() as u64).unwrap();
-            stream.finish(block_on(stream.take(entry(Op::Write), extent, bytes)));
+            stream.finish(block_on(stream.take(entry(Op::Write), extent, bytes, Tells::AtOnce)));
         };
         // Far more than the outbox has room for.
         (0..100).for_each(|n| write(n, &bytes));

@@ -2,6 +2,7 @@
 
 use super::super::tests::{SESSION, stream, take};
 use super::*;
+use crate::stream::direct::Tells;
 use crate::stream::Entry;
 use record::geometry::Extent;
 use record::ids::Incarnation;
@@ -139,7 +140,7 @@ fn bounded_lag_delays_hosts_only_while_the_journal_can_catch_up() {
                 volume: record::ids::Incarnation::new(1),
                 extent: None,
             };
-            let taken = stream.take(entry, extent, &[7; 4096]).await;
+            let taken = stream.take(entry, extent, &[7; 4096], Tells::AtOnce).await;
             stream.finish(taken);
         }
     };
@@ -167,7 +168,7 @@ fn a_full_journal_holds_hosts_when_the_outbox_is_half_full_and_only_while_it_say
     let extent = |n: u64| Extent::new(n * 2048, 2048).unwrap();
     let payload = vec![7; 1 << 20];
     let write = |n: u64| {
-        let mut taking = Box::pin(stream.take(entry, extent(n), &payload));
+        let mut taking = Box::pin(stream.take(entry, extent(n), &payload, Tells::AtOnce));
         match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(taken) => {
                 stream.finish(taken);
