@@ -4,7 +4,7 @@
 //! that came over the link. What a chunk says is decoded elsewhere; here it is only bytes.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -100,10 +100,10 @@ impl Outbox {
     }
 
     /// The file's length now. Looked up each time: touching a page that a shrunken file no longer has would kill
-    /// this process.
+    /// this process. By seeking, which asks for nothing else; nothing is read through the descriptor.
     fn refresh(&mut self) -> Result<u64, OutboxError> {
         let wrong = |source| OutboxError::File { path: self.path.clone(), source };
-        let len = self.file.metadata().map_err(wrong)?.len();
+        let len = self.file.seek(SeekFrom::End(0)).map_err(wrong)?;
         if len > self.map.len() as u64 {
             self.map = map(&self.file).map_err(wrong)?;
         }
