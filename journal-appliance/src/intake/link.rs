@@ -267,7 +267,8 @@ fn converse(id: LinkId, stream: UnixStream, route: &dyn Route) {
         match reader.frame() {
             Ok(ToAppliance::Alive {}) => {}
             Ok(frame) => {
-                if let Err((_, reason)) = route.deliver(group, LinkEvent::Frame { link: id, frame }, reader.is_empty()) {
+                if let Err((_, reason)) = route.deliver(group, LinkEvent::Frame { link: id, frame }, reader.is_empty())
+                {
                     break reason;
                 }
             }

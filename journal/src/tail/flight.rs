@@ -116,12 +116,7 @@ impl Tail {
     }
 
     /// Appends to the active segment until a chunk comes that it does not take, or none.
-    fn fly(
-        &mut self,
-        alone: bool,
-        coming: &mut Coming<'_, '_, '_>,
-        landed: Landed<'_>,
-    ) -> Result<(), JournalError> {
+    fn fly(&mut self, alone: bool, coming: &mut Coming<'_, '_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
         let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(()) };
         let mut ahead = self.mark;
         let mut flying: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);

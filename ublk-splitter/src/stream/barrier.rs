@@ -3,7 +3,7 @@
 //! Owns that the part is laid only if hosts were held without interruption since that was confirmed, and that they are
 //! never held for longer than the appliance said. Requests that have their numbers finish meanwhile.
 
-use super::{Hurry, Entry, Hold, Stream};
+use super::{Entry, Hold, Hurry, Stream};
 use crate::clock::Now;
 use crate::lock::lock;
 use crate::outbox::Mode;

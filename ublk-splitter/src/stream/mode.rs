@@ -3,7 +3,7 @@
 //! Owns the ways from one mode to another and what each leaves in the outbox before the next request is answered
 //! (PROTOCOL R18, R19), and the hold during a rollback. Does not lay records, and decides nothing about when a mode changes.
 
-use super::{Hurry, Entry, Hold, State, Stream};
+use super::{Entry, Hold, Hurry, State, Stream};
 use crate::bell::Rings;
 use crate::clock::LabelClock;
 use crate::lag::LagMeter;

@@ -2,8 +2,8 @@
 
 use super::super::tests::{SESSION, stream, take};
 use super::*;
-use crate::stream::direct::Tells;
 use crate::stream::Entry;
+use crate::stream::direct::Tells;
 use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::op::Op;
