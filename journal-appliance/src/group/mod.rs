@@ -51,6 +51,8 @@ use turns::{Ended, TakesTurns, Turns};
 
 /// Events handled before what is there to be appended is appended: a stream of something else must not hold it up.
 const EVENTS_PER_TURN: usize = 16;
+/// Most bytes of a chunk's payload that whoever reads it deals with: a host may wait for it alone.
+const SMALL_BYTES: u32 = 64 << 10;
 /// How often waiting bookmarks and a rollback being prepared are looked at.
 const LOOK_EVERY_MS: Millis = 100;
 /// How often a group to which nothing happens takes a turn.
@@ -185,11 +187,15 @@ impl GroupHandle {
     }
 
     /// Brings an event from a link; blocks while the mailbox is full. `last`: nothing that has come behind it is known, and
-    /// a chunk may be dealt with before this returns. With more behind it the group's thread appends them together.
+    /// a small chunk may be dealt with before this returns. With more behind it the group's thread appends them together, and
+    /// answers for all of them at once; large ones do not come alone for long.
     pub fn deliver(&self, event: LinkEvent, last: bool) -> Result<(), (bool, String)> {
-        let chunk = matches!(&event, LinkEvent::Frame { frame: ToAppliance::Chunk { .. }, .. });
+        let small = match &event {
+            LinkEvent::Frame { frame: ToAppliance::Chunk { payload_len, .. }, .. } => *payload_len <= SMALL_BYTES,
+            LinkEvent::Frame { .. } | LinkEvent::Open { .. } | LinkEvent::Gone { .. } => false,
+        };
         let event = Event::Link(event);
-        let brought = if last && chunk { self.turns.bring(event) } else { self.turns.send(event) };
+        let brought = if last && small { self.turns.bring(event) } else { self.turns.send(event) };
         brought.map_err(|Ended| (true, format!("group {} is being closed", self.name)))
     }
 
