@@ -1,10 +1,10 @@
-//! One consistency group at work: a thread that alone changes its journal.
+//! One consistency group at work: whoever has its turn, and nobody else, changes its journal.
 //!
 //! Owns what a turn does and the state that its parts share. Frames from the splitter and calls from operators take turns
 //! (`turns`: on the group's thread, or on that of a link whose chunk nothing waits in front of); appends gather whatever has
-//! come meanwhile. Reading a journal (images, timelines, status) needs no turn: a journal may be read from any thread. [`Group`] itself knows
-//! neither thread nor socket nor the system's clocks: [`GroupHandle`] gives it turns, links send for it, and its
-//! `clock` tells the time, so that a simulation drives it as it is.
+//! come meanwhile. Reading a journal (images, timelines, status) needs no turn: a journal may be read from any thread.
+//! [`Group`] itself knows neither thread nor socket nor the system's clocks: [`GroupHandle`] gives it turns, links send for
+//! it, and its `clock` tells the time, so that a simulation drives it as it is.
 //!
 //! `sides` knows the splitters, `stream` carries out what `intake::session` decides for each, `barriers`, `bookmarks` and
 //! `rollbacks` what their namesakes in the crate decide, `members` changes who belongs to the group, `retention` gives up
