@@ -34,7 +34,7 @@ use control::answer::kept::ScrubStatus;
 use control::error::{ControlError, Kind};
 use control::events::{EventKind, Events, News};
 use journal::{Journal, JournalError, PointError};
-use record::conversation::ToAppliance;
+use record::conversation::{ToAppliance, ToSplitter};
 use record::ids::{Incarnation, SplitterId};
 use record::position::{Label, Position};
 
@@ -373,9 +373,18 @@ impl Group {
 
     /// Tells a splitter's intake, and does what follows.
     fn feed(&mut self, splitter: SplitterId, input: Input) {
+        self.feed_and_answer(splitter, input, None);
+    }
+
+    /// The same; the splitter hears of it in front of all else that follows, and when others can know it.
+    fn feed_and_answer(&mut self, splitter: SplitterId, input: Input, answer: Option<&ToSplitter>) {
         let now = self.now();
         let Some(side) = self.sides.get_mut(splitter) else { return };
         let actions = side.intake.step(now, input);
+        self.shared.linked.store(self.is_linked(), Ordering::Relaxed);
+        if let Some(answer) = answer {
+            self.send(splitter, answer);
+        }
         self.perform(splitter, actions);
         self.shared.linked.store(self.is_linked(), Ordering::Relaxed);
     }

@@ -254,8 +254,8 @@ impl Group {
                 );
                 // The answer must be the first thing that it hears.
                 let answer = self.granted_message(splitter, &granted);
-                self.send(splitter, &answer);
-                self.feed(splitter, Input::Granted(granted.session, marks(&granted.watermarks)));
+                let input = Input::Granted(granted.session, marks(&granted.watermarks));
+                self.feed_and_answer(splitter, input, Some(&answer));
                 self.rollback_linked(splitter);
             }
             Err((retry, reason)) => self.feed(splitter, Input::Denied { retry, reason }),

@@ -43,7 +43,7 @@ def body(suite):
         load.start()
         goes_on(suite, load)
 
-    for number in suite.rounds_to_do(3, 40):
+    for number in suite.rounds_to_do(2, 40):
         with suite.case(f"what-was-answered-is-in-the-journal-of-a-killed-appliance-{number}", fatal=True):
             splitter, old = cli.splitter_pid(), cli.appliance_pid()
             os.kill(splitter, signal.SIGSTOP)
