@@ -14,9 +14,9 @@ use crate::lock::lock;
 use crate::order::{Order, Ticket};
 use crate::outbox::table::{EntryAt, InFlight};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
-use crate::policy::{Policy, SplitMode};
+use crate::policy::Policy;
 use control::events::Events;
-use direct::Tells;
+use direct::{Hurry, Tells};
 use record::chunk::Descriptor;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
@@ -180,15 +180,6 @@ impl State {
         }
     }
 
-    /// For a record of a host's: whether its host waits for the journal.
-    fn hurry(&self, tells: Tells) -> Hurry {
-        match (self.policy.mode, tells) {
-            (SplitMode::Sync, Tells::AtOnce) => Hurry::Now,
-            (SplitMode::Sync, Tells::Later) => Hurry::PutOff,
-            (SplitMode::Async | SplitMode::BoundedLag, Tells::AtOnce | Tells::Later) => Hurry::No,
-        }
-    }
-
     /// What a request waits on for its turn; nothing when it holds its extent already.
     fn turn(&mut self, ticket: Ticket, held: bool) -> Option<oneshot::Receiver<()>> {
         (!held).then(|| {
@@ -220,22 +211,6 @@ pub struct Stream {
     publishing: AtomicUsize,
     /// The right to send, while the link's thread rests.
     sending: direct::Sending,
-}
-
-/// Whether somebody waits for a record, and when the link hears of that.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Hurry {
-    No,
-    Now,
-    /// Whoever laid it sees to it that the link does before its thread waits.
-    PutOff,
-}
-
-impl Hurry {
-    /// For a record of the group's own.
-    fn of(op: Op) -> Self {
-        if matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier) { Self::Now } else { Self::No }
-    }
 }
 
 impl Stream {
@@ -376,7 +351,7 @@ impl Stream {
         let turn = state.turn(ticket, held);
         let session = state.session;
         // Its host waits for the journal as well as for the backing: on their way at the same time, not one behind the other.
-        let hurry = state.hurry(tells);
+        let hurry = Hurry::of_host(state.policy.mode, tells);
         let hurried = hurry != Hurry::No;
         let seq = self.lay_locked(state, Entry { extent: Some(extent), ..record }, payload, hurry);
         Taken { volume: entry.volume, ticket, turn, reading: false, entry: place, session, hurried, seq }
@@ -396,7 +371,7 @@ impl Stream {
     pub fn lay_flush(&self, volume: Incarnation, tells: Tells) -> Receipt {
         let state = lock(&self.state);
         let session = state.session;
-        let hurry = match state.hurry(tells) {
+        let hurry = match Hurry::of_host(state.policy.mode, tells) {
             // What was written in front of it should be on its way.
             Hurry::No | Hurry::Now => Hurry::Now,
             Hurry::PutOff => Hurry::PutOff,

@@ -4,15 +4,18 @@
 //! way longer by a tenth. So the link's thread lends its right to send when it goes to sleep, and takes it back when it wakes;
 //! meanwhile whoever laid records for which somebody waits sends them, once everything else that its thread could do is done:
 //! what was laid together travels together. While a chunk is on its way records gather, and the thread that reads its ack sends
-//! them; once they fill a chunk, the link's thread does. Nobody waits for the socket: where it does not take a frame the link's thread is woken and does as ever.
+//! them; once they fill a chunk, the link's thread does. Nobody waits for the socket: where it does not take a frame the
+//! link's thread is woken and does as ever.
 //!
-//! Owns the right and what was put off. Deliberately knows no frame but a chunk's, and nothing of sessions: a thread that
+//! Owns the right, what was put off, and for which records somebody waits. Deliberately knows no frame but a chunk's, and nothing of sessions: a thread that
 //! has anything to decide does not rest.
 
 use super::Stream;
 use crate::bell::Rings;
 use crate::lock::lock;
+use crate::policy::SplitMode;
 use record::conversation::ToAppliance;
+use record::op::Op;
 use record::position::{Session, StreamSeq};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +27,31 @@ pub enum Tells {
     AtOnce,
     /// When [`Stream::send_put_off`] is called, which whoever laid it does before its thread waits.
     Later,
+}
+
+/// Whether somebody waits for a record, and when the link hears of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hurry {
+    No,
+    Now,
+    /// Whoever laid it sees to it that the link does before its thread waits.
+    PutOff,
+}
+
+impl Hurry {
+    /// For a record of the group's own.
+    pub(super) fn of(op: Op) -> Self {
+        if matches!(op, Op::Flush | Op::Bookmark | Op::ResyncEnd | Op::Barrier) { Self::Now } else { Self::No }
+    }
+
+    /// For a record of a host's: whether its host waits for the journal.
+    pub(super) fn of_host(mode: SplitMode, tells: Tells) -> Self {
+        match (mode, tells) {
+            (SplitMode::Sync, Tells::AtOnce) => Self::Now,
+            (SplitMode::Sync, Tells::Later) => Self::PutOff,
+            (SplitMode::Async | SplitMode::BoundedLag, Tells::AtOnce | Tells::Later) => Self::No,
+        }
+    }
 }
 
 /// The way to the appliance, for a thread that must not wait.
@@ -68,8 +96,7 @@ impl Stream {
         (direct.take(), self.sending.put_off.swap(false, Ordering::AcqRel))
     }
 
-    /// Sends what was put off, or has it sent. Called by whoever put it off, before its thread waits, and behind every ack;
-    /// does not wait.
+    /// Sends what was put off, or has it sent. Called by whoever put it off, before its thread waits; does not wait.
     pub fn send_put_off(&self) {
         let put_off = &self.sending.put_off;
         if !put_off.load(Ordering::Acquire) {

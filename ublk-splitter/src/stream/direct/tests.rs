@@ -5,6 +5,7 @@
 use super::super::tests::{SESSION, extent, stream};
 use super::super::*;
 use super::{Direct, Road, Tells};
+use crate::policy::SplitMode;
 use crate::ring_io::block_on;
 use record::conversation::ToAppliance;
 
