@@ -44,10 +44,37 @@ proptest! {
     }
 
     #[test]
+    fn a_seed_is_mixed_in(bytes in proptest::collection::vec(any::<u8>(), 0..5000), seed in any::<[u8; 20]>()) {
+        let wanted = by_definition(&bytes) ^ by_definition(&seed);
+        prop_assert_eq!(crc32c_seeded(&bytes, &seed), wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+            #[expect(unsafe_code, reason = "instructions that not every processor has")]
+            // SAFETY: this one has them.
+            let (streams, words) = unsafe { (x86::seeded_more(&bytes, &seed), x86::seeded_words(&bytes, &seed)) };
+            prop_assert_eq!((streams, words), (wanted, wanted));
+        }
+    }
+
+    #[test]
+    fn zeros_behind_count_as_if_they_were_there(bytes in proptest::collection::vec(any::<u8>(), 0..300), zeros in 0_usize..20_000) {
+        let whole = [bytes.as_slice(), &vec![0; zeros]].concat();
+        let wanted = by_definition(&whole);
+        prop_assert_eq!(crc32c_of(&[&bytes], zeros), wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+            #[expect(unsafe_code, reason = "instructions that not every processor has")]
+            // SAFETY: this one has them.
+            let crc = unsafe { x86::zeros_more(x86::more(u32::MAX, &bytes), zeros) };
+            prop_assert_eq!(!crc, wanted);
+        }
+    }
+
+    #[test]
     fn parts_have_the_checksum_of_the_whole(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9000), 0..4)) {
         let wanted = by_definition(&parts.concat());
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        prop_assert_eq!(crc32c_of(&parts), wanted);
+        prop_assert_eq!(crc32c_of(&parts, 0), wanted);
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
             #[expect(unsafe_code, reason = "instructions that not every processor has")]

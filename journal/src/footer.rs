@@ -63,9 +63,10 @@ impl Collecting {
         Self { entries: Vec::new(), context: Context::start(), chunks: 0, whole: true }
     }
 
-    /// The next chunk.
-    pub(crate) fn push(&mut self, entry: &Entry) {
-        packing::pack(&mut self.entries, &mut self.context, entry);
+    /// The next chunk: where it starts in the segment, in bytes; its header, and that one's checksum; and what it says.
+    pub(crate) fn push(&mut self, offset: u64, header: &ChunkHeader, crc: u32, body: &Body, notes: &Notes) {
+        let told = packing::Told { offset, header, crc, body, notes };
+        packing::pack(&mut self.entries, &mut self.context, &told);
         self.chunks += 1;
     }
 

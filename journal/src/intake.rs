@@ -10,6 +10,7 @@ use crate::notes::Notes;
 use crate::session::Turn;
 use crate::state::State;
 use crate::tail::Prepared;
+use record::checksum::Salt;
 use record::chunk::{Body, BodyError, Record};
 use record::ids::{Incarnation, JournalId, SplitterId};
 use record::member::{BarrierNote, BookmarkNote};
@@ -99,12 +100,13 @@ fn check_body(
     if !lengths_fit || body.records.is_empty() {
         return Err(AppendError::Body { index, source: BodyError::BadLength });
     }
+    let salt = Salt::of(body.header.journal);
     for record in &body.records {
         let descriptor = &record.descriptor;
         check_record(state, splitter, record).map_err(|why| AppendError::Record { index, seq: record.seq, why })?;
         let bytes = slice(payload, descriptor.payload_offset, descriptor.payload_bytes);
         match bytes {
-            Some(bytes) if body.damaged_blocks(record, bytes).is_empty() => {
+            Some(bytes) if body.is_sound(record, bytes, salt) => {
                 let readable = match descriptor.op {
                     Op::Bookmark => BookmarkNote::decode(bytes).is_some(),
                     Op::Barrier => BarrierNote::decode(bytes).is_some(),

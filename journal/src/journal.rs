@@ -240,7 +240,7 @@ impl Journal {
         let core = &self.reader.core;
         let mut checking = intake::Checking::new(&read(&core.state), tail.mark().label, chunks);
         let mut next = || checking.next(core.id, &read(&core.state));
-        tail.append(chunks.len() == 1, &mut next, &mut |chunk, notes| self.take_in(&chunk, notes))?;
+        tail.append(chunks.len() == 1, &mut next, &mut |chunk, notes| self.take_in(chunk, notes))?;
         if let Some(refused) = checking.refused() {
             return Err(refused);
         }
@@ -322,7 +322,7 @@ impl Journal {
             label,
         };
         let mut prepared = Some(prepared);
-        tail.append(true, &mut || prepared.take(), &mut |chunk, notes| self.take_in(&chunk, notes))?;
+        tail.append(true, &mut || prepared.take(), &mut |chunk, notes| self.take_in(chunk, notes))?;
         Ok(mark.next_position)
     }
 

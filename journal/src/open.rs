@@ -251,7 +251,7 @@ impl Found {
                 _ if place.segment != segment => {}
                 Some(body) => {
                     let notes = notes_of(&self.scan, sighting).clone();
-                    footer.push(&footer::Entry { offset: place.offset, header, crc, body: body.clone(), notes });
+                    footer.push(place.offset, &header, crc, body, &notes);
                 }
                 None => footer.lacks_one(),
             }

@@ -110,10 +110,14 @@ impl State {
         self.index.behind_mut().chunk(chunk.place, chunk.header.first_position, chunk.body.digest);
         let places = chunk.body.records.iter().map(|record| &record.descriptor);
         self.index.expect(&places.filter_map(|of| Some((of.volume, of.extent?.start()))));
+        let mut speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
         for (place, record) in chunk.body.records.iter().enumerate() {
             let event = Event::of(record, notes.of(place));
-            let speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
             self.apply_record(&record.descriptor, &event, speaker);
+            if !matches!(event, Event::Change(..)) {
+                // It may have been a grant.
+                speaker.splitter = self.sessions.splitter_of(session);
+            }
         }
         self.streams_at(&chunk.header.streams);
         self.used_bytes += chunk.header.disk_bytes();

@@ -81,6 +81,7 @@ pub(crate) struct Tail {
     active: Option<Active>,
     /// Headers under way.
     pages: Pages,
+    flyers: flight::Flyers,
     /// The next segment's file, once the active one is half full.
     spare: Option<Spare>,
     /// Files of segments that left the journal, for those to come.
@@ -154,6 +155,7 @@ impl Tail {
             mark: found.mark,
             active: None,
             pages: Pages::default(),
+            flyers: flight::Flyers::default(),
             spare: None,
             pool: Pool::default(),
             newest: found.newest,

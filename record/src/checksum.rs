@@ -28,10 +28,15 @@ impl Salt {
         crc32c(bytes) ^ self.0
     }
 
+    /// The same, of bytes behind which there are so many zeros.
+    pub(crate) fn header_before_zeros(self, bytes: &[u8], zeros: usize) -> u32 {
+        castagnoli::crc32c_of(&[bytes], zeros) ^ self.0
+    }
+
     /// The checksum of a header area that holds its own checksum in the four bytes at `hole`: they count as zeros,
-    /// as they were when it was taken.
-    pub(crate) fn header_around(self, bytes: &[u8], hole: usize) -> u32 {
-        castagnoli::crc32c_of(&[&bytes[..hole], &[0; 4], &bytes[hole + 4..]]) ^ self.0
+    /// as they were when it was taken. Behind the bytes come so many zeros.
+    pub(crate) fn header_around(self, bytes: &[u8], hole: usize, zeros: usize) -> u32 {
+        castagnoli::crc32c_of(&[&bytes[..hole], &[0; 4], &bytes[hole + 4..]], zeros) ^ self.0
     }
 
     /// The checksum of one record's description; `place` is its index in the chunk and `first` the chunk's first
@@ -41,7 +46,7 @@ impl Salt {
         seed[..8].copy_from_slice(&session.get().to_le_bytes());
         seed[8..16].copy_from_slice(&first.to_le_bytes());
         seed[16..].copy_from_slice(&place.to_le_bytes());
-        crc32c(bytes) ^ crc32c(&seed) ^ self.0
+        castagnoli::crc32c_seeded(bytes, &seed) ^ self.0
     }
 
     /// The checksum of one block (at most 4 KiB) of a record's payload that belongs at `sector` of a volume.
@@ -51,6 +56,6 @@ impl Salt {
         seed[..4].copy_from_slice(&volume.get().to_le_bytes());
         seed[4..12].copy_from_slice(&sector.index().to_le_bytes());
         seed[12..].copy_from_slice(&session.get().to_le_bytes());
-        crc32c(data) ^ crc32c(&seed) ^ self.0
+        castagnoli::crc32c_seeded(data, &seed) ^ self.0
     }
 }

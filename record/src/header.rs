@@ -83,7 +83,7 @@ impl ChunkHeader {
         out[88..96].copy_from_slice(&self.offset.to_le_bytes());
         out[96..100].copy_from_slice(&self.segment.to_le_bytes());
         out[STREAMS_AT..FIELDS_END].copy_from_slice(&self.streams.encode());
-        let crc = Salt::of(self.journal).header(&out[..CRC_AT]);
+        let crc = Salt::of(self.journal).header_before_zeros(&out[..FIELDS_END], CRC_AT - FIELDS_END);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         crc
     }

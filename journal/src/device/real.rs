@@ -28,6 +28,8 @@ use ring::Ring;
 
 /// Most slices that one system call takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
+/// Parts of a write for which no memory is taken: a chunk has no more.
+const PARTS_FEW: usize = 4;
 
 /// A directory of the file system.
 #[derive(Debug)]
@@ -231,8 +233,14 @@ impl DiskFile for RealFile {
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut offset = offset;
         for group in slices.chunks(SLICES_MAX) {
-            let mut group: Vec<IoSlice<'_>> = group.iter().map(|s| IoSlice::new(s)).collect();
-            let mut left = &mut group[..];
+            let (mut few, mut many) = ([IoSlice::new(&[]); PARTS_FEW], Vec::new());
+            let mut left = if let Some(few) = few.get_mut(..group.len()) {
+                few.copy_from_slice(group);
+                few
+            } else {
+                many.extend_from_slice(group);
+                &mut many[..]
+            };
             IoSlice::advance_slices(&mut left, 0);
             while !left.is_empty() {
                 let at = i64::try_from(offset).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;

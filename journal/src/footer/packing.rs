@@ -32,6 +32,9 @@ const RECORD_BYTES_MAX: u64 = 64;
 /// Beyond where any chunk starts.
 const OFFSET_MAX: u64 = crate::Create::SEGMENT_BYTES_MAX + (1 << 30);
 const WORD: usize = 8;
+/// What a chunk takes, and a record, but for rare ones.
+const PACKED_BYTES: usize = 128;
+const PACKED_RECORD_BYTES: usize = 32;
 /// Words of the table of streams: the first is its length, so one byte counts them.
 const WORDS: usize = STREAMS_BYTES / WORD;
 
@@ -49,9 +52,9 @@ impl Context {
         Self { end: crate::segment::FIRST_CHUNK_AT, streams: Streams::NONE.encode() }
     }
 
-    fn advance(&mut self, offset: u64, header: &ChunkHeader) {
+    fn advance(&mut self, offset: u64, header: &ChunkHeader, streams: &[u8; STREAMS_BYTES]) {
         self.end = offset.saturating_add(header.disk_bytes());
-        self.streams = header.streams.encode();
+        self.streams = *streams;
     }
 }
 
@@ -64,9 +67,20 @@ pub(super) fn packed_bytes_max(body: &Body) -> u64 {
         + notes.map(|record| u64::from(record.descriptor.payload_bytes)).sum::<u64>()
 }
 
+/// What is told of a chunk; see [`Entry`].
+pub(super) struct Told<'c> {
+    pub offset: u64,
+    pub header: &'c ChunkHeader,
+    pub crc: u32,
+    pub body: &'c Body,
+    pub notes: &'c Notes,
+}
+
 /// Appends a chunk.
-pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, entry: &Entry) {
-    let Entry { offset, header, crc, body, notes } = entry;
+pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, told: &Told<'_>) {
+    let Told { offset, header, crc, body, notes } = told;
+    // What nearly all chunks are below: growing byte by byte costs more than the bytes.
+    out.reserve(PACKED_BYTES + PACKED_RECORD_BYTES * body.records.len());
     signed(out, delta(context.end / BLOCK_BYTES as u64, *offset / BLOCK_BYTES as u64));
     unsigned(out, header.epoch.get());
     unsigned(out, header.number.get());
@@ -77,14 +91,14 @@ pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, entry: &Entry) {
         out.extend_from_slice(&word.to_le_bytes());
     }
     let streams = header.streams.encode();
-    let changed = streams.chunks_exact(WORD).zip(context.streams.chunks_exact(WORD)).enumerate();
-    let changed: Vec<_> = changed.filter(|(_, (now, before))| now != before).map(|(i, (now, _))| (i, now)).collect();
-    unsigned(out, changed.len() as u64);
-    for (i, now) in changed {
+    let words = streams.as_chunks::<WORD>().0.iter().zip(context.streams.as_chunks::<WORD>().0).enumerate();
+    let changed = words.filter(|(_, (now, before))| u64::from_le_bytes(**now) != u64::from_le_bytes(**before));
+    unsigned(out, changed.clone().count() as u64);
+    for (i, (now, _)) in changed {
         unsigned(out, i as u64);
         out.extend_from_slice(now);
     }
-    context.advance(*offset, header);
+    context.advance(*offset, header, &streams);
     unsigned(out, body.header.session.get());
     unsigned(out, body.header.first_seq.get());
     unsigned(out, u64::from(body.header.records));
@@ -194,7 +208,7 @@ pub(super) fn unpack(bytes: &mut &[u8], context: &mut Context, journal: JournalI
     let note_bytes = body.records.iter().filter(|record| notes::has_note(record));
     let note_bytes: usize = note_bytes.map(|record| record.descriptor.payload_bytes as usize).sum();
     let notes = Notes::split(&body, take_bytes(bytes, note_bytes)?)?;
-    context.advance(offset, &header);
+    context.advance(offset, &header, &streams);
     Some(Entry { offset, header, crc, body: body.into(), notes })
 }
 

@@ -118,7 +118,7 @@ fn made(seed: u64) -> Made {
         let entry = some_entry(&mut rng, offset + gap, first);
         offset = entry.offset + entry.header.disk_bytes();
         kept += bytes_more(&entry.body);
-        collecting.push(&entry);
+        collecting.push(entry.offset, &entry.header, entry.crc, &entry.body, &entry.notes);
         entries.push(entry);
     }
     let bytes = (offset + kept).next_multiple_of(4096);

@@ -28,12 +28,13 @@ use record::position::ChunkNumber;
 use record::streams::Streams;
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::OnceLock;
 
 /// Where chunks come from: the next one, checked, when there is room for it.
 pub(crate) type Source<'s, 'b> = &'s mut dyn FnMut() -> Option<Prepared<'b>>;
 /// Who is told of each chunk that is durable, in order.
-pub(crate) type Landed<'s> = &'s mut dyn FnMut(Chunk, &Notes);
+pub(crate) type Landed<'s> = &'s mut dyn FnMut(&Chunk, &Notes);
 
 /// Most chunks that are checked before there is room for them in the flight: as many as an appliance hands over at once. All in one
 /// go, since a splitter has just written them: whoever waits for the disk between two of them finds his caches cold, and
@@ -44,16 +45,27 @@ const READY_MAX: usize = 16;
 const ZEROS_BYTES: usize = ZEROS_MAX as usize;
 
 /// A chunk that has been written, or is being.
+#[derive(Debug)]
 struct Flying {
     chunk: Chunk,
     notes: Notes,
     /// Whether zeros are written behind it: what comes next has to wait, or they would lie over it.
     brings_zeros: bool,
-    /// The tail behind it.
-    behind: TailMark,
+    /// Its header's checksum.
+    crc: u32,
     /// What it names committed, and the streams there.
     named: (ChunkNumber, Streams),
     outcome: Option<io::Result<()>>,
+}
+
+/// Where chunks are from their writing to when they are told of: kept, since to make it anew costs as much as to write a chunk
+/// that has one record.
+#[derive(Debug, Default)]
+pub(super) struct Flyers {
+    /// In order.
+    all: VecDeque<Flying>,
+    /// So many of them are durable, and not told of yet.
+    durable: usize,
 }
 
 /// What is to be written next.
@@ -97,13 +109,16 @@ impl Tail {
         landed: Landed<'_>,
     ) -> Result<(), JournalError> {
         self.writable()?;
-        let mut coming = Coming { ready: VecDeque::with_capacity(IN_FLIGHT_MAX), source };
+        let mut coming = Coming { ready: VecDeque::with_capacity(if alone { 1 } else { IN_FLIGHT_MAX }), source };
+        let mut flyers = mem::take(&mut self.flyers);
         while let Some(first) = coming.first() {
             if !self.fits(first) {
                 self.roll(first)?;
             }
-            self.fly(alone, &mut coming, landed)?;
+            self.fly(alone, &mut coming, &mut flyers, landed)?;
         }
+        // Both are empty: only a failure leaves something behind, and then the tail takes no more.
+        self.flyers = flyers;
         Ok(())
     }
 
@@ -116,31 +131,39 @@ impl Tail {
     }
 
     /// Appends to the active segment until a chunk comes that it does not take, or none.
-    fn fly(&mut self, alone: bool, coming: &mut Coming<'_, '_, '_>, landed: Landed<'_>) -> Result<(), JournalError> {
+    fn fly(
+        &mut self,
+        alone: bool,
+        coming: &mut Coming<'_, '_, '_>,
+        flyers: &mut Flyers,
+        landed: Landed<'_>,
+    ) -> Result<(), JournalError> {
         let Some(file) = self.active.as_ref().map(|active| active.file.clone()) else { return Ok(()) };
         let mut ahead = self.mark;
-        let mut flying: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
-        // Durable, and not told of yet.
-        let mut durable: VecDeque<Flying> = VecDeque::with_capacity(IN_FLIGHT_MAX);
+        let Flyers { all, durable } = flyers;
         // How many have landed, so that the front's number in the flight is known.
         let mut gone = 0;
         let mut failure = None;
         file.fly(alone, &mut |flight| {
             loop {
                 while failure.is_none()
-                    && flying.len() < IN_FLIGHT_MAX
-                    && !flying.back().is_some_and(|last| last.brings_zeros)
+                    && all.len() - *durable < IN_FLIGHT_MAX
+                    && !(all.len() > *durable && all.back().is_some_and(|last| last.brings_zeros))
                     && let Some(chunk) = coming.next_if(|chunk| self.fits(chunk))
                 {
-                    flying.push_back(self.begin(flight, chunk, &mut ahead));
+                    all.push_back(self.begin(flight, chunk, &mut ahead));
                     self.make_ahead();
                 }
                 // The disk has its work. Whoever is told may take a while, and so may checking what comes next: after each the
                 // disk is asked again, so that it does not wait for us.
                 let done = flight.done();
                 if done.is_none() {
-                    if let Some(flown) = durable.pop_front() {
-                        landed(flown.chunk, &flown.notes);
+                    if *durable > 0
+                        && let Some(flown) = all.front()
+                    {
+                        landed(&flown.chunk, &flown.notes);
+                        all.pop_front();
+                        *durable -= 1;
                         continue;
                     }
                     if failure.is_none() && coming.look_ahead() {
@@ -149,27 +172,27 @@ impl Tail {
                 }
                 let done = done.or_else(|| flight.wait());
                 let Some((n, outcome)) = done else { break };
-                if let Some(flown) = n.checked_sub(gone).and_then(|n| flying.get_mut(n)) {
+                if let Some(flown) = n.checked_sub(gone).and_then(|n| all.get_mut(*durable + n)) {
                     flown.outcome = Some(outcome);
                 }
-                while failure.is_none() && flying.front().is_some_and(|flown| flown.outcome.is_some()) {
-                    let Some(flown) = flying.pop_front() else { break };
-                    gone += 1;
-                    if let Some(Err(error)) = flown.outcome {
-                        failure = Some((flown.chunk, error));
-                    } else {
-                        self.landed(&flown);
-                        durable.push_back(flown);
+                while failure.is_none()
+                    && let Some(flown) = all.get_mut(*durable)
+                    && let Some(outcome) = flown.outcome.take()
+                {
+                    match outcome {
+                        Ok(()) => {
+                            self.landed(flown);
+                            (gone, *durable) = (gone + 1, *durable + 1);
+                        }
+                        Err(error) => failure = Some((flown.chunk.place, flown.chunk.header.disk_bytes(), error)),
                     }
                 }
             }
         });
-        if let Some((Chunk { place, header, .. }, error)) = failure {
+        if let Some((place, bytes, error)) = failure {
             return Err(self.poison(&format!(
-                "write {} bytes to segment {} at offset {}: {error}",
-                header.disk_bytes(),
-                place.segment,
-                place.offset
+                "write {bytes} bytes to segment {} at offset {}: {error}",
+                place.segment, place.offset
             )));
         }
         Ok(())
@@ -197,7 +220,8 @@ impl Tail {
             segment: segment.get(),
         };
         let (bytes, crc) = self.pages.encode(&header);
-        let mut parts = vec![Part::Kept(bytes), Part::of(area)];
+        let mut parts = Vec::with_capacity(4);
+        parts.extend([Part::Kept(bytes), Part::of(area)]);
         if !payload.is_empty() {
             parts.push(Part::of(payload));
         }
@@ -206,21 +230,14 @@ impl Tail {
             parts.push(Part::Lent(zeros));
         }
         flight.begin(parts, offset);
-        *ahead = TailMark {
-            next_chunk: header.number.next(),
-            next_position: header.next_position,
-            previous: crc,
-            streams,
-            label,
-            ..*ahead
-        };
+        advance(ahead, &header, crc);
         if let Some(active) = &mut self.active {
-            active.footer.push(&footer::Entry { offset, header, crc, body: body.clone(), notes: notes.clone() });
+            active.footer.push(offset, &header, crc, &body, &notes);
             active.at += header.disk_bytes();
         }
         let chunk = Chunk { place: Place { segment, offset }, header, body };
         let named = (committed, self.mark.streams);
-        Flying { chunk, notes, brings_zeros: !zeros.is_empty(), behind: *ahead, named, outcome: None }
+        Flying { chunk, notes, brings_zeros: !zeros.is_empty(), crc, named, outcome: None }
     }
 
     /// What a chunk takes along for those behind it (`ahead.rs`).
@@ -237,13 +254,25 @@ impl Tail {
 
     /// A chunk is durable, and all in front of it are.
     fn landed(&mut self, flown: &Flying) {
-        let Flying { chunk, behind, named, .. } = flown;
+        let Flying { chunk, crc, named, .. } = flown;
         let only_commits = chunk.body.records.iter().all(|record| record.descriptor.op == Op::Commit);
         if !only_commits {
             self.worth_naming = chunk.header.number;
         }
         // What it says of the chunks in front of it is durable now.
         (self.committed, self.committed_streams) = *named;
-        self.mark = *behind;
+        advance(&mut self.mark, &chunk.header, *crc);
     }
+}
+
+/// The tail behind a chunk.
+fn advance(mark: &mut TailMark, header: &ChunkHeader, crc: u32) {
+    *mark = TailMark {
+        epoch: mark.epoch,
+        next_chunk: header.number.next(),
+        next_position: header.next_position,
+        previous: crc,
+        streams: header.streams,
+        label: header.label,
+    };
 }

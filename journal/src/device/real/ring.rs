@@ -10,7 +10,7 @@
 //! part that was given to it, what was lent outlives the flight (`'b`), and the flight is never out of our hands:
 //! [`Ring::fly`] makes it, lends it, and does not return, nor unwind, before the kernel has nothing left of it.
 
-use super::{DiskFile, RealFile};
+use super::{DiskFile, PARTS_FEW, RealFile};
 use crate::device::{Flight, IN_FLIGHT_MAX, Part};
 use io_uring::{IoUring, opcode, types::Fd};
 use std::collections::VecDeque;
@@ -96,8 +96,7 @@ type Address = libc::iovec;
 
 impl UnderWay<'_> {
     fn again(&self, file: &RealFile) -> io::Result<()> {
-        let slices: Vec<IoSlice<'_>> = self.parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
-        file.write_at(&slices, self.offset)
+        write_plainly(file, &self.parts, self.offset)
     }
 
     fn outcome(&self, result: i32, file: &RealFile) -> io::Result<()> {
@@ -110,6 +109,19 @@ impl UnderWay<'_> {
             },
         }
     }
+}
+
+/// As one plain system call. Most writes have few parts: no memory is taken for them.
+fn write_plainly(file: &RealFile, parts: &[Part<'_>], offset: u64) -> io::Result<()> {
+    let mut few = [IoSlice::new(&[]); PARTS_FEW];
+    if let Some(few) = few.get_mut(..parts.len()) {
+        for (slice, part) in few.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part.bytes());
+        }
+        return file.write_at(few, offset);
+    }
+    let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
+    file.write_at(&slices, offset)
 }
 
 impl RingFlight<'_, '_> {
@@ -131,6 +143,10 @@ impl<'b> Flight<'b> for RingFlight<'_, 'b> {
             self.done.push_back((ticket, Err(io::Error::new(refused.kind(), refused.to_string()))));
             return;
         }
+        let (Some(ring), Ok(count)) = (&mut self.ring, u32::try_from(parts.len())) else {
+            self.done.push_back((ticket, write_plainly(self.plain, &parts, offset)));
+            return;
+        };
         let addresses: Vec<Address> = parts
             .iter()
             .map(Part::bytes)
@@ -138,10 +154,6 @@ impl<'b> Flight<'b> for RingFlight<'_, 'b> {
             .collect();
         let bytes = parts.iter().map(|part| part.bytes().len()).sum();
         let write = UnderWay { ticket, offset, bytes, addresses, parts };
-        let (Some(ring), Ok(count)) = (&mut self.ring, u32::try_from(write.addresses.len())) else {
-            self.done.push_back((ticket, write.again(self.plain)));
-            return;
-        };
         let entry = opcode::Writev::new(Fd(self.file.as_raw_fd()), write.addresses.as_ptr(), count)
             .offset(offset)
             .rw_flags(libc::RWF_DSYNC)

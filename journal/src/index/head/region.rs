@@ -183,14 +183,20 @@ impl Region {
         };
         let bytes = arena.of(pages, before);
         let at = STAMPS_AT + rank(bytes, first) * STAMP_BYTES;
-        let end = STAMPS_AT + rank(bytes, first + count) * STAMP_BYTES;
+        let end = match count {
+            1 => at + usize::from(is_set(bytes, first)) * STAMP_BYTES,
+            _ => STAMPS_AT + rank(bytes, first + count) * STAMP_BYTES,
+        };
         let needed = count * STAMP_BYTES;
         let more = needed - (end - at);
         let after = arena.longer(pages, before, more);
         let bytes = arena.of_mut(pages, after);
         if more > 0 {
             bytes.copy_within(end..usize::from(before.len), end + more);
-            set_bits(bytes, first, count);
+            match count {
+                1 => set_bit(bytes, first),
+                _ => set_bits(bytes, first, count),
+            }
         }
         let stamp = stamp.to_bytes();
         for slot in bytes[at..at + needed].chunks_exact_mut(STAMP_BYTES) {
@@ -247,6 +253,15 @@ fn rank(bytes: &[u8], block: usize) -> usize {
 fn count(bytes: &[u8], word: usize) -> usize {
     let at = COUNTS_AT + word * 2;
     usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// This block, which had none, has a stamp of its own.
+fn set_bit(bytes: &mut [u8], block: usize) {
+    bytes[BITS_AT + block / 8] |= 1 << (block % 8);
+    let counts = bytes[COUNTS_AT..BITS_AT].as_chunks_mut::<2>().0;
+    for count in counts.iter_mut().skip(block / 64 + 1) {
+        *count = (u16::from_le_bytes(*count) + 1).to_le_bytes();
+    }
 }
 
 /// These blocks have stamps of their own.

@@ -14,7 +14,7 @@ fn forged(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let crc = salt.record(&area[at..at + 44], Session::new(u64_at(&area, 24)), u64_at(&area, 32), place);
         area[at + 44..at + 48].copy_from_slice(&crc.to_le_bytes());
     }
-    let crc = salt.header_around(&area, CRC_AT);
+    let crc = salt.header_around(&area, CRC_AT, 0);
     area[CRC_AT..FIXED_BYTES].copy_from_slice(&crc.to_le_bytes());
     area
 }
@@ -124,7 +124,7 @@ fn a_payload_with_more_checksums_than_the_header_area_has_room_for_is_refused() 
     area.truncate(4096);
     area[44..48].copy_from_slice(&980u32.to_le_bytes());
     area[48..52].copy_from_slice(&4096u32.to_le_bytes());
-    let crc = Salt::of(JOURNAL).header_around(&area, CRC_AT);
+    let crc = Salt::of(JOURNAL).header_around(&area, CRC_AT, 0);
     area[CRC_AT..FIXED_BYTES].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(Body::decode(&area, JOURNAL), Err(BodyError::Malformed("more payload than checksums")));
 }
