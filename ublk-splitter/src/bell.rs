@@ -2,6 +2,7 @@
 //!
 //! Owns what rang and the sleep until it does. Deliberately knows no record.
 
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub struct Rings {
 pub struct Bell {
     rung: Mutex<Rung>,
     wake: Condvar,
+    /// That records were laid has rung, and whoever waits has not taken it yet: when he does, he sees those too that are laid
+    /// until then. So every further one of them costs a look at this and no lock.
+    laid: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -41,11 +45,17 @@ impl Rung {
 impl Bell {
     /// Wakes the link.
     pub fn ring(&self, why: Rings) {
+        // What was laid is visible before this looks; `wait` takes what rang before its caller looks.
+        fence(Ordering::SeqCst);
+        if !why.hurry && !why.other && self.laid.load(Ordering::Relaxed) {
+            return;
+        }
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let woken = rung.wakes();
         rung.rings.laid |= why.laid;
         rung.rings.hurry |= why.hurry;
         rung.rings.other |= why.other;
+        self.laid.store(rung.rings.laid, Ordering::Relaxed);
         // Whoever sleeps was woken by what rang before: a wake-up a write would cost more than the write.
         let news = rung.wakes() && !woken && rung.sleeps;
         drop(rung);
@@ -62,6 +72,8 @@ impl Bell {
         let (mut rung, _) =
             self.wake.wait_timeout_while(rung, limit, |rung| !rung.wakes()).unwrap_or_else(PoisonError::into_inner);
         rung.sleeps = false;
+        self.laid.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         std::mem::take(&mut rung.rings)
     }
 }

@@ -431,30 +431,19 @@ impl Outbox {
         let reserved = self.reserved(slot);
         let mut scratch = lock(&self.scratch);
         let (area, before) = &mut *scratch;
-        let mut at = FIXED_BYTES;
-        let mut crcs = Vec::with_capacity(reserved.crcs * CRC_BYTES);
+        let table = FIXED_BYTES + reserved.records * DESCRIPTOR_BYTES;
         for index in 0..reserved.records {
-            let mut publish = self.arena.load_half(publish_at(slot, index));
-            while publish == 0 {
+            while self.arena.load_half(publish_at(slot, index)) == 0 {
                 std::thread::yield_now();
-                publish = self.arena.load_half(publish_at(slot, index));
             }
-            let mut descriptor = [0; DESCRIPTOR_BYTES];
-            self.arena.read_into(self.descriptor_at(slot, index), &mut descriptor);
-            area[at..at + DESCRIPTOR_BYTES].copy_from_slice(&descriptor);
-            at += DESCRIPTOR_BYTES;
-            let payload = u32::from_le_bytes([descriptor[36], descriptor[37], descriptor[38], descriptor[39]]) as usize;
-            let from = layout::control_at(slot) + PAGE + (publish as usize - 1) * CRC_BYTES;
-            let behind = crcs.len();
-            crcs.resize(behind + payload.div_ceil(BLOCK_BYTES) * CRC_BYTES, 0);
-            self.arena.read_into(from, &mut crcs[behind..]);
         }
-        area[at..at + crcs.len()].copy_from_slice(&crcs);
-        at += crcs.len();
+        self.arena.read_into(self.descriptor_at(slot, 0), &mut area[FIXED_BYTES..table]);
+        let crcs = self.read_crcs(slot, area, reserved.records);
+        let at = table + crcs * CRC_BYTES;
         // What the chunk before left behind there; the rest is zeros still.
         area[at..at.max(*before)].fill(0);
         *before = at;
-        let header = header_len(reserved.records, crcs.len() / CRC_BYTES);
+        let header = header_len(reserved.records, crcs);
         let area = &mut area[..header];
         let payload_len = reserved.payload.next_multiple_of(PAGE);
         // Nothing of an earlier life of the slot may travel with this chunk.
@@ -468,7 +457,7 @@ impl Outbox {
             session: Session::new(self.arena.load(layout::SESSION_AT)),
             first_seq: self.first(slot),
             records: reserved.records as u32,
-            crcs: (crcs.len() / CRC_BYTES) as u32,
+            crcs: crcs as u32,
             header_len: header as u32,
             payload_len: payload_len as u32,
         };
@@ -483,6 +472,32 @@ impl Outbox {
         );
         // Stored before the first byte is sent (PROTOCOL R15, V16).
         self.set_state(slot, SEALED);
+    }
+
+    /// Reads the payload checksums of a slot's records, all of them published, to behind their descriptors in `area`; answers
+    /// with how many there are.
+    fn read_crcs(&self, slot: usize, area: &mut [u8], records: usize) -> usize {
+        let table = FIXED_BYTES + records * DESCRIPTOR_BYTES;
+        let (mut run, mut read) = (0..0, 0);
+        let take = |run: &std::ops::Range<usize>, read: usize, area: &mut [u8]| {
+            let from = layout::control_at(slot) + PAGE + run.start * CRC_BYTES;
+            self.arena.read_into(from, &mut area[table + read * CRC_BYTES..][..run.len() * CRC_BYTES]);
+        };
+        for index in 0..records {
+            let payload = FIXED_BYTES + index * DESCRIPTOR_BYTES + 36;
+            let payload = u32::from_le_bytes([0, 1, 2, 3].map(|byte| area[payload + byte])) as usize;
+            let crcs = payload.div_ceil(BLOCK_BYTES);
+            // One behind the other, but where a record was never completed and has none.
+            let from = self.arena.load_half(publish_at(slot, index)) as usize - 1;
+            if crcs > 0 && from != run.end {
+                take(&run, read, area);
+                read += run.len();
+                run = from..from;
+            }
+            run.end += crcs;
+        }
+        take(&run, read, area);
+        read + run.len()
     }
 
     /// Frees every sealed chunk that lies wholly below `committed`; answers whether any was freed.

@@ -72,6 +72,11 @@ impl Bits {
 
     /// Sets a range; whether any bit of it was clear.
     fn set(&mut self, range: Range<u64>) -> bool {
+        if let Some((word, bit)) = single(&range) {
+            let clear = self.0[word] & bit == 0;
+            self.0[word] |= bit;
+            return clear;
+        }
         let mut changed = false;
         for (word, mask) in words(range) {
             changed |= self.0[word] & mask != mask;
@@ -88,6 +93,9 @@ impl Bits {
 
     /// Whether every bit of a range is set.
     fn has(&self, range: Range<u64>) -> bool {
+        if let Some((word, bit)) = single(&range) {
+            return self.0[word] & bit != 0;
+        }
         words(range).all(|(word, mask)| self.0[word] & mask == mask)
     }
 
@@ -114,6 +122,11 @@ impl Bits {
         }
         Some(start..end)
     }
+}
+
+/// The word of a range that has one region, as most of what is written has, and its bit.
+fn single(range: &Range<u64>) -> Option<(usize, u64)> {
+    (range.end - range.start == 1).then(|| (index(range.start / 64), 1 << (range.start % 64)))
 }
 
 /// The words of a range, each with the bits of it that are in the range.
@@ -241,8 +254,11 @@ impl Regions {
     /// Whether no bit that was set on the extent's pages is missing on disk: [`Self::next`] would say `Go`.
     pub fn is_settled(&self, extent: Extent) -> bool {
         let range = self.of(extent);
-        let mut pages = range.start / PAGE_REGIONS..range.end.div_ceil(PAGE_REGIONS);
-        pages.all(|page| self.pages[index(page)].fresh.is_empty())
+        let fresh = |page: u64| !self.pages[index(page)].fresh.is_empty();
+        if single(&range).is_some() {
+            return !fresh(range.start / PAGE_REGIONS);
+        }
+        !(range.start / PAGE_REGIONS..range.end.div_ceil(PAGE_REGIONS)).any(fresh)
     }
 
     /// What whoever pinned this extent does next.

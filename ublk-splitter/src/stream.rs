@@ -14,7 +14,7 @@ use crate::lock::lock;
 use crate::order::{Order, Ticket};
 use crate::outbox::table::{EntryAt, InFlight};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
-use crate::policy::Policy;
+use crate::policy::{Policy, SplitMode};
 use control::events::Events;
 use direct::{Hurry, Tells};
 use record::chunk::Descriptor;
@@ -439,9 +439,9 @@ impl Stream {
     }
 
     /// Gives a request's extent back and wakes whose turn it is. Called once its backing write has succeeded, or its
-    /// failure has been recorded.
+    /// failure has been recorded. Whether its answer may have to wait: see [`Self::answerable`].
     #[expect(clippy::needless_pass_by_value, reason = "a request is finished once")]
-    pub fn finish(&self, taken: Taken) {
+    pub fn finish(&self, taken: Taken) -> bool {
         // Before the answer, and before anybody else gets the extent: a successor must not wait for what will not come.
         if let Some(entry) = taken.entry {
             self.outbox.erase(entry);
@@ -450,6 +450,7 @@ impl Stream {
         let granted = state.order.release(taken.volume, taken.ticket);
         let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
         let idle = state.watching > 0 && state.order.in_flight() == 0;
+        let waits = state.policy.mode == SplitMode::Sync;
         drop(state);
         if taken.reading {
             self.resumed.notify_waiters();
@@ -461,6 +462,7 @@ impl Stream {
         if idle {
             self.changed.notify_all();
         }
+        waits
     }
 
     /// Waits while reads must not see the backing.

@@ -204,8 +204,9 @@ impl Volume {
         let receipt = taken.receipt();
         let answer = match done {
             Ok(()) => {
-                self.stream.finish(taken);
-                self.stream.answerable(receipt).await;
+                if self.stream.finish(taken) {
+                    self.stream.answerable(receipt).await;
+                }
                 Ok(())
             }
             Err(error) => {
