@@ -200,14 +200,18 @@ fn run<S: Service>(context: QueueContext, service: &S, inbox: &Inbox, ready: &Se
             if executor.live() == 0 {
                 break;
             }
-            service.before_wait();
+            service.before_wait(&ring);
             let outcome = ring.arm_wake(wakeups.event()).and_then(|()| ring.turn(wakeups.park(|| false), |_| {}));
             wakeups.unpark();
             if let Err(error) = outcome {
                 panic!("the ring of an in-process queue failed: {error}");
             }
+            if ring.was_ready() {
+                service.ready(&ring);
+            }
         }
     }
+    ring.unwatch();
     while ring.in_flight() > 0 {
         let outcome = wakeups.event().write(1).map_err(io::Error::from).and_then(|_| ring.turn(true, |_| {}));
         if let Err(error) = outcome {

@@ -136,8 +136,11 @@ impl<'d, Q: QueueService> Queue<'d, Q> {
                 if executor.live() == 0 || (abandoned && handling.get() == 0) {
                     break;
                 }
-                self.service.before_wait();
+                self.service.before_wait(&self.ring);
                 self.wait(abandoned).unwrap_or_else(|error| self.fatal("wait for requests", &error));
+                if self.ring.was_ready() {
+                    self.service.ready(&self.ring);
+                }
             }
             // Tasks that are left wait for a request, nothing else.
         }
@@ -159,7 +162,7 @@ impl<'d, Q: QueueService> Queue<'d, Q> {
         let outcome = self.kernel.flush_and_wake_io_tasks(
             |user_data, entry, _last| {
                 if Ring::is_ours(user_data) {
-                    self.ring.complete(user_data, entry.result());
+                    self.ring.complete(entry);
                 } else {
                     ublk_wake_task(user_data, entry);
                 }
@@ -181,6 +184,7 @@ impl<'d, Q: QueueService> Queue<'d, Q> {
 
     /// Waits until the kernel uses none of our memory: the eventfd's counter and timeouts that nobody waits for.
     fn drain(&self) -> io::Result<()> {
+        self.ring.unwatch();
         while self.ring.in_flight() > 0 {
             self.gate.wakeups.event().write(1)?;
             self.ring.turn(true, |_| {})?;

@@ -38,6 +38,7 @@ mod tests;
 /// The most that one read or write of Linux moves, in whole pages.
 const MOVE_MAX: usize = 0x7fff_f000;
 const RWF_DSYNC: i32 = libc::RWF_DSYNC;
+const POLL_EVENTS: u32 = libc::POLLIN as u32;
 
 /// Marks a completion as ours; without it, it belongs to libublk.
 const OURS: u64 = UblkUringData::Target as u64;
@@ -45,6 +46,8 @@ const OURS: u64 = UblkUringData::Target as u64;
 const WAKE: u64 = 1 << 61;
 /// A completion of which nobody wants to know.
 const IGNORED: u64 = 1 << 60;
+/// A watched file has something to read; with the number of the watch.
+const WATCH: u64 = 1 << 59;
 
 /// Asynchronous operations on the ring of the current queue; stays on the queue's thread.
 #[derive(Clone)]
@@ -60,10 +63,22 @@ struct Shared {
     fixed: RefCell<Fixed>,
     /// The read of the eventfd is in the ring.
     wake_armed: Cell<bool>,
+    /// The file that is watched.
+    watch: Cell<Watch>,
     /// Completions still to come, of every kind of ours.
     in_flight: Cell<u32>,
     /// Where the kernel writes the eventfd's counter.
     wake_counter: Box<Cell<u64>>,
+}
+
+/// Which file is watched, and what of it has been seen.
+#[derive(Clone, Copy, Default)]
+struct Watch {
+    /// Of the last one; what comes of those before is of nobody's interest.
+    number: u64,
+    armed: bool,
+    /// There was something to read, or the watch has ended.
+    ready: bool,
 }
 
 #[derive(Default)]
@@ -111,6 +126,7 @@ impl Ring {
                 slots: RefCell::default(),
                 fixed: RefCell::default(),
                 wake_armed: Cell::new(false),
+                watch: Cell::default(),
                 in_flight: Cell::new(0),
                 wake_counter: Box::default(),
             }),
@@ -261,13 +277,58 @@ impl Ring {
         Ok(())
     }
 
+    /// Watches a file, instead of the one before if there was one, until [`Self::unwatch`]: whenever something comes in, the
+    /// queue's service hears of it (`QueueService::ready`). What was there before counts too. Watching what is
+    /// watched already costs nothing; so a file is named by who watches it, and a new one only behind `unwatch`.
+    pub fn watch(&self, file: &impl AsFd) -> io::Result<()> {
+        let mut watch = self.shared.watch.get();
+        if watch.armed {
+            return Ok(());
+        }
+        watch.number += 1;
+        let entry = opcode::PollAdd::new(Fd(file.as_fd().as_raw_fd()), POLL_EVENTS).multi(true).build();
+        // SAFETY: the entry names no memory, and the kernel holds the file itself while it watches it.
+        unsafe { push(&entry.user_data(OURS | WATCH | watch.number)) }?;
+        self.shared.in_flight.set(self.shared.in_flight.get() + 1);
+        watch.armed = true;
+        self.shared.watch.set(watch);
+        Ok(())
+    }
+
+    /// Watches nothing any more. What is not told of yet is not told.
+    pub fn unwatch(&self) {
+        let watch = self.shared.watch.get();
+        if watch.armed {
+            let entry = opcode::PollRemove::new(OURS | WATCH | watch.number).build().user_data(OURS | IGNORED);
+            // SAFETY: the entry names no memory.
+            if unsafe { push(&entry) }.is_ok() {
+                self.shared.in_flight.set(self.shared.in_flight.get() + 1);
+            }
+        }
+        self.shared.watch.set(Watch { number: watch.number, ..Watch::default() });
+    }
+
+    /// Whether what is watched had something to read since this was last asked.
+    pub(crate) fn was_ready(&self) -> bool {
+        let watch = self.shared.watch.get();
+        if watch.ready {
+            self.shared.watch.set(Watch { ready: false, ..watch });
+        }
+        watch.ready
+    }
+
     /// Whether a completion is one of ours.
     pub(crate) fn is_ours(user_data: u64) -> bool {
         user_data & OURS != 0
     }
 
     /// Takes a completion of ours and wakes who waits for it.
-    pub(crate) fn complete(&self, user_data: u64, result: i32) {
+    pub(crate) fn complete(&self, entry: &cqueue::Entry) {
+        let (user_data, result) = (entry.user_data(), entry.result());
+        if user_data & WATCH != 0 {
+            self.watched(user_data, cqueue::more(entry.flags()));
+            return;
+        }
         self.shared.in_flight.set(self.shared.in_flight.get() - 1);
         if user_data & WAKE != 0 {
             self.shared.wake_armed.set(false);
@@ -277,6 +338,18 @@ impl Ring {
             return;
         }
         self.shared.slots.borrow_mut().complete(user_data & !OURS, result);
+    }
+
+    /// `more`: the watch goes on.
+    fn watched(&self, user_data: u64, more: bool) {
+        if !more {
+            self.shared.in_flight.set(self.shared.in_flight.get() - 1);
+        }
+        let watch = self.shared.watch.get();
+        if watch.armed && user_data == (OURS | WATCH | watch.number) {
+            // Where it has ended, `watch` begins it anew.
+            self.shared.watch.set(Watch { armed: more, ready: true, ..watch });
+        }
     }
 
     /// Completions still to come.
@@ -294,7 +367,7 @@ impl Ring {
         // One at a time: a waker may put new entries into the ring.
         while let Some(entry) = with_task_io_ring_mut(|ring| ring.completion().next()) {
             if Self::is_ours(entry.user_data()) {
-                self.complete(entry.user_data(), entry.result());
+                self.complete(&entry);
             } else {
                 theirs(&entry);
             }

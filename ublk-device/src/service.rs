@@ -35,7 +35,11 @@ pub trait QueueService: 'static {
 
     /// Every request that could go on has, and the queue's thread is about to wait: what was put off until then, so that
     /// several requests share it, is to be done now. Called before each wait; it must not block the thread.
-    fn before_wait(&self) {}
+    fn before_wait(&self, _ring: &Ring) {}
+
+    /// What the service watches ([`Ring::watch`]) has something to read, or is closed. All of it is to be read: the next
+    /// call comes with what comes in behind it. It must not block the thread.
+    fn ready(&self, _ring: &Ring) {}
 }
 
 /// Which queue of which device.

@@ -1,19 +1,20 @@
 //! The link to the appliance: one connection a group, kept up for as long as the group lives.
 //!
-//! Owns the socket, its reader, and connecting again after a break. What is said is in `talk`, what is decided in
-//! `session`. Deliberately never waited for by a host: what it cannot send stays in the outbox, and when that is full the
+//! Owns the socket and connecting again after a break. What is said is in `talk`, what is decided in `session`, who reads
+//! what comes in `listening`. Deliberately never waited for by a host: what it cannot send stays in the outbox, and when that is full the
 //! stream stops recording.
 
 mod inbox;
+mod listening;
 pub mod session;
 pub mod talk;
 
 use crate::bell::Rings;
 use crate::group::Group;
-use crate::stream::direct::Direct;
+use crate::stream::direct::{Direct, Ear};
 use inbox::Inbox;
-use record::conversation::{FRAME_HEAD_BYTES, Message as _, ToSplitter, frame_head};
-use std::io::{self, BufReader, Read as _};
+use listening::Listening;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,24 +57,23 @@ pub fn run(group: &Arc<Group>, socket: &Path) {
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(socket)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
 fn converse(group: &Arc<Group>, stream: UnixStream) -> io::Result<Parting> {
     let inbox = Arc::new(Inbox::default());
-    let reader = stream.try_clone()?;
+    let reading = stream.try_clone()?;
+    let listening = Arc::new(listening(group, stream.try_clone()?, &inbox));
     let link = group.set_link(Some(Box::new(stream)));
     let thread = {
-        let (inbox, group, reader) = (Arc::clone(&inbox), Arc::clone(group), reader.try_clone()?);
-        std::thread::Builder::new()
-            .name(format!("link {}", group.name))
-            .spawn(move || receive(&group, reader, &inbox))?
+        let listening = Arc::clone(&listening);
+        std::thread::Builder::new().name(format!("link {}", group.name)).spawn(move || listening.read())?
     };
-    let parting = Talk::open(group, link).and_then(|talk| speak(talk, &inbox, group));
-    // Whatever ended it: nobody sends on this connection any more, and its reader ends.
+    let parting = Talk::open(group, link).and_then(|talk| speak(talk, &inbox, group, &listening));
+    // Whatever ended it: nobody sends on this connection any more, and whoever listens to it ends.
     group.set_link(None);
-    let _ = reader.shutdown(std::net::Shutdown::Both);
+    listening.close();
+    let _ = reading.shutdown(std::net::Shutdown::Both);
     let _ = thread.join();
     parting
 }
@@ -96,45 +96,26 @@ fn watch_barrier(group: &Group, watched: &mut Option<u64>) {
     }
 }
 
-fn receive(group: &Group, stream: UnixStream, inbox: &Inbox) {
-    // Head and body of a frame come in one system call, and so do frames that waited.
-    let mut stream = BufReader::new(stream);
-    let mut next = || -> io::Result<ToSplitter> {
-        let mut head = [0u8; FRAME_HEAD_BYTES];
-        stream.read_exact(&mut head)?;
-        let (len, crc) = frame_head(head).map_err(io::Error::other)?;
-        let mut body = vec![0; len];
-        stream.read_exact(&mut body)?;
-        ToSplitter::decode(&body, crc).map_err(io::Error::other)
-    };
-    loop {
-        match next() {
-            Ok(frame) => {
-                let ack = |session, durable, committed| group.stream.acknowledged(session, durable, committed);
-                if !inbox.push(frame, ack) {
-                    group.stream.send_gathered();
-                    continue;
-                }
-            }
-            Err(error) => {
-                let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                let gone = error.kind() == io::ErrorKind::UnexpectedEof;
-                inbox.end(if silent {
-                    format!("the appliance was silent for {} s", PATIENCE.as_secs())
-                } else if gone {
-                    "the appliance closed the link".into()
-                } else {
-                    error.to_string()
-                });
-                group.stream.bell.ring(Rings { other: true, ..Rings::default() });
-                return;
-            }
+/// Listens to a link for a group, and for what its thread has to deal with.
+fn listening(group: &Arc<Group>, socket: UnixStream, inbox: &Arc<Inbox>) -> Listening {
+    let (listener, frames) = (Arc::clone(group), Arc::clone(inbox));
+    let deliver = move |frame| {
+        let stream = &listener.stream;
+        if frames.push(frame, |session, durable, committed| stream.acknowledged(session, durable, committed)) {
+            stream.bell.ring(Rings { other: true, ..Rings::default() });
+        } else {
+            stream.send_gathered();
         }
+    };
+    let (group, inbox) = (Arc::clone(group), Arc::clone(inbox));
+    let ended = move |why| {
+        inbox.end(why);
         group.stream.bell.ring(Rings { other: true, ..Rings::default() });
-    }
+    };
+    Listening::new(socket, deliver, ended)
 }
 
-fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting> {
+fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group, listening: &Arc<Listening>) -> io::Result<Parting> {
     let mut watched = None;
     loop {
         let (direct, put_off) = group.stream.take_back();
@@ -159,7 +140,7 @@ fn speak(mut talk: Talk<'_>, inbox: &Inbox, group: &Group) -> io::Result<Parting
             inbox.rest();
         }
         if let Some(sent) = talk.lends() {
-            group.stream.lend(Direct { sent, road: group.road() });
+            group.stream.lend(Direct { sent, road: group.road(), ear: Arc::clone(listening) as Arc<dyn Ear> });
         }
         let rings = group.stream.bell.wait(talk.patience(), talk.gathers());
         talk.rung(rings);

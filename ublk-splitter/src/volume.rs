@@ -8,6 +8,7 @@ use crate::backing::Backing;
 use crate::dirty_map::DirtyMap;
 use crate::regions::Pin;
 use crate::ring_io::RingIo;
+use crate::stream::direct::Ear;
 use crate::stream::{Entry, Stream};
 use crate::work::Jobs;
 use control::answer::IoCounts;
@@ -15,6 +16,7 @@ use record::fault::{Bug, bug};
 use record::geometry::Extent;
 use record::ids::{Incarnation, VolumeId};
 use record::op::{Op, OpFlags};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ublk_device::buffer::IoBuffer;
@@ -248,23 +250,54 @@ pub struct VolumeService(pub Arc<Volume>);
 
 /// One queue of it.
 #[derive(Debug)]
-pub struct VolumeQueue(Arc<Volume>);
+pub struct VolumeQueue {
+    volume: Arc<Volume>,
+    /// What it listens to.
+    ear: RefCell<Option<Arc<dyn Ear>>>,
+}
 
 impl Service for VolumeService {
     type Queue = VolumeQueue;
 
     fn open_queue(&self, _context: QueueContext) -> std::io::Result<Self::Queue> {
-        Ok(VolumeQueue(Arc::clone(&self.0)))
+        Ok(VolumeQueue { volume: Arc::clone(&self.0), ear: RefCell::default() })
     }
 }
 
 impl QueueService for VolumeQueue {
     async fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> Result<(), Errno> {
-        self.0.serve(request.kind, buffer, ring).await
+        self.volume.serve(request.kind, buffer, ring).await
     }
 
-    fn before_wait(&self) {
-        self.0.stream.send_put_off();
+    fn before_wait(&self, ring: &Ring) {
+        let heard_by = self.volume.stream.send_put_off();
+        let mut ear = self.ear.borrow_mut();
+        if ear.is_none() {
+            *ear = heard_by.filter(|ear| ear.claim());
+        }
+        if let Some(listened_to) = &*ear
+            && let Err(error) = ring.watch(&listened_to.socket())
+        {
+            tracing::warn!(volume = self.volume.name, %error, "a queue cannot listen to the appliance; the link's thread does");
+            listened_to.give_back();
+            *ear = None;
+        }
+    }
+
+    fn ready(&self, ring: &Ring) {
+        let mut ear = self.ear.borrow_mut();
+        if ear.as_ref().is_some_and(|ear| !ear.hear()) {
+            ring.unwatch();
+            *ear = None;
+        }
+    }
+}
+
+impl Drop for VolumeQueue {
+    fn drop(&mut self) {
+        if let Some(ear) = self.ear.get_mut() {
+            ear.give_back();
+        }
     }
 }
 

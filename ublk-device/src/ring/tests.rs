@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::{Pin, pin};
 use std::process::{Command, Stdio};
@@ -184,4 +185,50 @@ fn dropping_an_operation_in_flight_ends_the_process() {
         .status()
         .expect("run");
     assert_eq!(status.signal(), Some(libc::SIGABRT));
+}
+
+/// One wait of a queue whose service reads what it watches.
+fn wait_and_read(ring: &Ring, watched: &mut UnixStream) -> Option<Vec<u8>> {
+    ring.watch(watched).expect("watch");
+    ring.turn(true, |_| {}).expect("turn");
+    ring.was_ready().then(|| {
+        let mut bytes = vec![0; 100];
+        let read = watched.read(&mut bytes).unwrap_or_else(|error| {
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            0
+        });
+        bytes.truncate(read);
+        bytes
+    })
+}
+
+#[test]
+fn whatever_comes_in_at_a_watched_file_ends_a_wait_until_it_is_not_watched_any_more() {
+    let ring = ring();
+    let (mut near, mut far) = UnixStream::pair().expect("pair");
+    near.set_nonblocking(true).expect("nonblocking");
+    far.write_all(b"before").expect("write");
+    assert_eq!(wait_and_read(&ring, &mut near).as_deref(), Some(&b"before"[..]), "what was there already");
+    for n in 0..300_u32 {
+        far.write_all(&n.to_le_bytes()).expect("write");
+        assert_eq!(wait_and_read(&ring, &mut near).as_deref(), Some(&n.to_le_bytes()[..]));
+    }
+    assert_eq!(ring.in_flight(), 1, "it was put in once");
+    drop(far);
+    assert_eq!(wait_and_read(&ring, &mut near).as_deref(), Some(&b""[..]), "its end");
+    ring.unwatch();
+    let (mut near, mut far) = UnixStream::pair().expect("pair");
+    near.set_nonblocking(true).expect("nonblocking");
+    far.write_all(b"another").expect("write");
+    let mut heard = Vec::new();
+    while heard.is_empty() {
+        heard.extend(wait_and_read(&ring, &mut near).unwrap_or_default());
+    }
+    assert_eq!(heard, b"another");
+    ring.unwatch();
+    far.write_all(b"nobody watches").expect("write");
+    while ring.in_flight() > 0 {
+        ring.turn(true, |_| {}).expect("turn");
+    }
+    assert!(!ring.was_ready(), "and it is told to nobody");
 }

@@ -17,8 +17,9 @@ use crate::policy::SplitMode;
 use record::conversation::ToAppliance;
 use record::op::Op;
 use record::position::{Session, StreamSeq};
-use std::sync::Mutex;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// When the link hears of a record for which somebody waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,21 @@ pub trait Road: Send + std::fmt::Debug {
     fn send_now(&self, message: &ToAppliance) -> bool;
 }
 
+/// What comes from the appliance, for a thread that sends to it and can watch a file.
+pub trait Ear: Send + Sync + std::fmt::Debug {
+    /// From now on the caller listens, if nobody else does: whether it is so.
+    fn claim(&self) -> bool;
+
+    /// What whoever listens is to watch.
+    fn socket(&self) -> BorrowedFd<'_>;
+
+    /// Deals with all that has come; `false`: the caller does not listen any more. Does not wait.
+    fn hear(&self) -> bool;
+
+    /// The caller does not listen any more.
+    fn give_back(&self);
+}
+
 /// The right to send chunks.
 #[derive(Debug)]
 pub struct Direct {
@@ -67,6 +83,8 @@ pub struct Direct {
     pub sent: StreamSeq,
     /// On which link.
     pub road: Box<dyn Road>,
+    /// What comes back on it.
+    pub ear: Arc<dyn Ear>,
 }
 
 /// What of it is here.
@@ -96,14 +114,16 @@ impl Stream {
         (direct.take(), self.sending.put_off.swap(false, Ordering::AcqRel))
     }
 
-    /// Sends what was put off, or has it sent. Called by whoever put it off, before its thread waits; does not wait.
-    pub fn send_put_off(&self) {
+    /// Sends what was put off, or has it sent. Called by whoever put it off, before its thread waits; does not wait. Answers
+    /// with who hears of what was sent, if there was something and it was sent at once.
+    pub fn send_put_off(&self) -> Option<Arc<dyn Ear>> {
         let put_off = &self.sending.put_off;
         if !put_off.load(Ordering::Acquire) {
-            return;
+            return None;
         }
         let mut direct = lock(&self.sending.direct);
         self.send_directly(direct.as_mut());
+        direct.as_ref().map(|direct| Arc::clone(&direct.ear))
     }
 
     /// Behind an ack. Always under the lock: whoever has just seen that a chunk is on its way, and left its records to gather,

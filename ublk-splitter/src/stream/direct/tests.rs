@@ -4,7 +4,7 @@
 
 use super::super::tests::{SESSION, extent, stream};
 use super::super::*;
-use super::{Direct, Road, Tells};
+use super::{Direct, Ear, Road, Tells};
 use crate::policy::SplitMode;
 use crate::ring_io::block_on;
 use record::conversation::ToAppliance;
@@ -13,6 +13,26 @@ const V: Incarnation = Incarnation::new(1);
 /// Nothing here rings later than at once.
 const AT_ONCE: Duration = Duration::from_millis(1);
 const QUIET: Rings = Rings { laid: false, hurry: false, other: false };
+
+/// Nothing comes from there.
+#[derive(Debug)]
+struct Deaf;
+
+impl Ear for Deaf {
+    fn claim(&self) -> bool {
+        false
+    }
+
+    fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
+        unreachable!("nobody could claim it")
+    }
+
+    fn hear(&self) -> bool {
+        false
+    }
+
+    fn give_back(&self) {}
+}
 
 /// A road on which chunks can be counted; closed, it takes none.
 #[derive(Clone, Default, Debug)]
@@ -39,7 +59,7 @@ impl Noting {
     }
 
     fn from(&self, sent: u64) -> Direct {
-        Direct { sent: StreamSeq::new(sent), road: Box::new(self.clone()) }
+        Direct { sent: StreamSeq::new(sent), road: Box::new(self.clone()), ear: Arc::new(Deaf) }
     }
 }
 
