@@ -170,11 +170,13 @@ impl State {
             | Event::Barrier(_)
             | Event::Unreadable(_) => {}
         }
-        let member = self.members.get(descriptor.volume);
         // What most records say has no use for it, and a copy of it would be memory taken for each.
-        let named = member.filter(|_| matches!(event, Event::Joined(_) | Event::Leave(_)));
+        let named = match event {
+            Event::Joined(_) | Event::Leave(_) => self.members.get(descriptor.volume),
+            _ => None,
+        };
         let name = named.map(|member| member.name.clone());
-        let left = member.filter(|_| matches!(event, Event::Leave(_))).map(|member| member.splitter);
+        let left = named.filter(|_| matches!(event, Event::Leave(_))).map(|member| member.splitter);
         self.timeline.apply(descriptor.op, descriptor.label, event, speaker, name.as_deref());
         if let Event::Rollback(note) = event {
             for member in self.members.all().filter(|m| m.joined.is_some_and(|joined| joined <= note.target)) {

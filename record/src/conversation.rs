@@ -25,6 +25,8 @@ use wire::Wire;
 pub const VERSION: u16 = 4;
 /// Bytes in front of a frame's body.
 pub const FRAME_HEAD_BYTES: usize = 8;
+/// More than a chunk's frame has, or that of an ack.
+const ORDINARY_BYTES: usize = 96;
 /// Longest body of a frame, in bytes; a longer one ends the connection before anything is allocated.
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most bytes of content in one `SyncData` or `RestoreData`.
@@ -596,7 +598,9 @@ macro_rules! message {
         impl Message for $type {
             fn encode(&self) -> Vec<u8> {
                 assert!(self.is_sound(), "fields of a message contradict each other: {self:?}");
-                let mut out = vec![0; FRAME_HEAD_BYTES];
+                // As much as those take that are sent all the time.
+                let mut out = Vec::with_capacity(ORDINARY_BYTES);
+                out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
                 self.put(&mut out);
                 let body = out.len() - FRAME_HEAD_BYTES;
                 assert!(body <= FRAME_BYTES_MAX, "messages are bounded where they are made");

@@ -108,6 +108,11 @@ impl Streams {
         out
     }
 
+    /// So many bytes at the beginning of an encoded table are not zeros, at most: a multiple of 8.
+    pub fn bytes_used(table: &[u8; STREAMS_BYTES]) -> usize {
+        (8 + usize::from(table[0]) * ENTRY_BYTES).min(STREAMS_BYTES)
+    }
+
     /// Reads a table; `None` for anything that `encode` does not make.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; STREAMS_BYTES] = bytes.get(..STREAMS_BYTES)?.try_into().ok()?;

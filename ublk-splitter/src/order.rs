@@ -20,6 +20,8 @@ pub struct Ticket(u64);
 struct Entry {
     ticket: Ticket,
     extent: Extent,
+    /// Where it begins and ends, in sectors: compared with every request that comes.
+    bounds: (u64, u64),
     held: bool,
     reading: bool,
 }
@@ -61,10 +63,11 @@ impl Order {
         self.last += 1;
         let ticket = Ticket(self.last);
         let entries = self.volumes.entry(volume).or_default();
-        let held = !entries.iter().any(|e| e.extent.overlaps(extent))
+        let bounds @ (start, end) = (extent.start().index(), extent.end());
+        let held = !entries.iter().any(|e| e.bounds.0 < end && start < e.bounds.1)
             || bug(Bug::SkipRangeLock)
             || (reading && bug(Bug::ResyncOverwrites));
-        entries.push(Entry { ticket, extent, held, reading });
+        entries.push(Entry { ticket, extent, bounds, held, reading });
         self.reading += usize::from(reading);
         self.waiting += usize::from(!held);
         (ticket, held)

@@ -264,6 +264,8 @@ pub struct Group {
     /// The newest id that a rollback of this process had.
     rollback_tried: u64,
     clock: Arc<dyn Clock>,
+    /// When the last event of a turn began, or what followed from it had been done.
+    present: Millis,
     looked: Millis,
 }
 
@@ -289,6 +291,7 @@ impl Group {
             rollback: None,
             rollback_tried: 0,
             clock,
+            present: looked,
             looked,
         };
         group.resume_rollback();
@@ -302,6 +305,7 @@ impl Group {
         let mut handled = 0;
         while handled < EVENTS_PER_TURN && (handled == 0 || !self.sides.batch_is_full()) {
             let Some(event) = next() else { break };
+            self.present = self.now();
             match event {
                 Event::Link(event) => self.link_event(event),
                 Event::Call(call) => call(self),
@@ -313,13 +317,14 @@ impl Group {
             handled += 1;
         }
         self.append_now();
-        let now = self.now();
+        let mut now = self.now();
+        self.present = now;
         if self.sides.due().is_some_and(|due| due <= now) {
             for splitter in self.sides.ids() {
                 self.feed(splitter, Input::Tick);
             }
+            now = self.now();
         }
-        let now = self.now();
         if now.saturating_sub(self.looked) >= LOOK_EVERY_MS {
             self.looked = now;
             self.look_at_bookmarks();
@@ -329,11 +334,13 @@ impl Group {
             self.look_at_retention();
             self.look_at_healing();
             self.gap.look(&self.name, &self.journal, &self.events);
+            now = self.now();
         }
+        self.present = now;
         ControlFlow::Continue(())
     }
 
-    /// How many milliseconds may pass before the next turn if nothing comes.
+    /// How many milliseconds may pass between the last turn and the next if nothing comes.
     pub fn patience_ms(&self) -> Millis {
         let quiet = self.bookmarks.is_empty()
             && self.rollback.is_none()
@@ -341,7 +348,7 @@ impl Group {
             && self.barriers.are_idle();
         let idle = if quiet { IDLE_TURN_MS } else { LOOK_EVERY_MS };
         match self.sides.due() {
-            Some(due) => idle.min(due.saturating_sub(self.now())),
+            Some(due) => idle.min(due.saturating_sub(self.present)),
             None => idle,
         }
     }
@@ -378,11 +385,10 @@ impl Group {
 
     /// The same; the splitter hears of it in front of all else that follows, and when others can know it.
     fn feed_and_answer(&mut self, splitter: SplitterId, input: Input, answer: Option<&ToSplitter>) {
-        let now = self.now();
         let Some(side) = self.sides.get_mut(splitter) else { return };
-        let actions = side.intake.step(now, input);
-        self.shared.linked.store(self.is_linked(), Ordering::Relaxed);
+        let actions = side.intake.step(self.present, input);
         if let Some(answer) = answer {
+            self.shared.linked.store(self.is_linked(), Ordering::Relaxed);
             self.send(splitter, answer);
         }
         self.perform(splitter, actions);

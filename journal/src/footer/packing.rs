@@ -91,7 +91,9 @@ pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, told: &Told<'_>) {
         out.extend_from_slice(&word.to_le_bytes());
     }
     let streams = header.streams.encode();
-    let words = streams.as_chunks::<WORD>().0.iter().zip(context.streams.as_chunks::<WORD>().0).enumerate();
+    // Behind the longer of the two there are only zeros.
+    let used = Streams::bytes_used(&streams).max(Streams::bytes_used(&context.streams));
+    let words = streams[..used].as_chunks::<WORD>().0.iter().zip(context.streams.as_chunks::<WORD>().0).enumerate();
     let changed = words.filter(|(_, (now, before))| u64::from_le_bytes(**now) != u64::from_le_bytes(**before));
     unsigned(out, changed.clone().count() as u64);
     for (i, (now, _)) in changed {

@@ -77,8 +77,10 @@ struct Coming<'s, 'c, 'b> {
 
 impl<'b> Coming<'_, '_, 'b> {
     fn first(&mut self) -> Option<&Prepared<'b>> {
-        if self.ready.is_empty() {
-            self.ready.extend((self.source)());
+        if self.ready.is_empty()
+            && let Some(next) = (self.source)()
+        {
+            self.ready.push_back(next);
         }
         self.ready.front()
     }

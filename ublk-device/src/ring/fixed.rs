@@ -43,6 +43,16 @@ impl Fixed {
         Ok(Self { buffers })
     }
 
+    /// Which buffer has this address, if they lie one behind the other in memory, as those that are made together mostly do.
+    fn likely(&self, address: usize) -> Option<usize> {
+        let (first, last) = (self.buffers.first()?, self.buffers.last()?);
+        let at = address
+            .checked_sub(first.start)?
+            .checked_div((last.start - first.start) / (self.buffers.len() - 1).max(1))?;
+        let known = self.buffers.get(at)?;
+        (address >= known.start && address - known.start < known.bytes).then_some(at)
+    }
+
     /// The number under which the ring knows this memory; `None`: under none. `register` is asked to register so many
     /// bytes from an address on; when it fails, nothing is registered from then on.
     pub fn index_of(
@@ -51,8 +61,11 @@ impl Fixed {
         register: impl FnOnce(u16, usize, usize) -> io::Result<()>,
     ) -> Option<u16> {
         let start = memory.as_ptr().addr();
-        let behind = self.buffers.partition_point(|known| known.start <= start);
-        let known = self.buffers.get_mut(behind.checked_sub(1)?)?;
+        let at = self.likely(start).or_else(|| {
+            let behind = self.buffers.partition_point(|known| known.start <= start);
+            behind.checked_sub(1)
+        });
+        let known = self.buffers.get_mut(at?)?;
         let end = start - known.start + memory.len();
         if end > known.bytes {
             return None;

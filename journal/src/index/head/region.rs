@@ -179,12 +179,23 @@ impl Region {
                 bytes[..STAMP_BYTES].copy_from_slice(&all.to_bytes());
                 stretch
             }
+            // What most writes do: a block that has a stamp of its own gets another.
+            Self::Packed(stretch) if count == 1 => {
+                let bytes = arena.of_mut(pages, stretch);
+                if is_set(bytes, first) {
+                    let at = STAMPS_AT + rank(bytes, first) * STAMP_BYTES;
+                    bytes[at..at + STAMP_BYTES].copy_from_slice(&stamp.to_bytes());
+                    return;
+                }
+                stretch
+            }
             Self::Packed(stretch) => stretch,
         };
         let bytes = arena.of(pages, before);
         let at = STAMPS_AT + rank(bytes, first) * STAMP_BYTES;
         let end = match count {
-            1 => at + usize::from(is_set(bytes, first)) * STAMP_BYTES,
+            // It has none.
+            1 => at,
             _ => STAMPS_AT + rank(bytes, first + count) * STAMP_BYTES,
         };
         let needed = count * STAMP_BYTES;
