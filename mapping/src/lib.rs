@@ -6,15 +6,17 @@
 //! puts what is there already into them, whatever the settings say. All of it is a wish: what cannot be had is done
 //! without, and nobody is told. Deliberately knows nothing of what is in the memory.
 
-use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Mmap, MmapMut, MmapRaw};
 use std::io;
 
 /// A huge page of x86-64, and of arm64 with pages of 4 KiB.
 pub const HUGE_PAGE: usize = 2 << 20;
 /// Most that is put into huge pages, which is copying it once: a larger outbox would keep its volume waiting when it is made.
 const COLLAPSED_MAX: usize = 1 << 30;
-/// Most pads that are laid to move a mapping.
-const PADS_MAX: usize = 8;
+/// How often a mapping is moved, at most.
+const ATTEMPTS: usize = 4;
+/// What mappings are multiples of.
+const PAGE: usize = 4096;
 /// `MADV_COLLAPSE` of `asm-generic/mman-common.h`, which libc has not yet everywhere.
 const MADV_COLLAPSE: libc::c_int = 25;
 
@@ -46,22 +48,68 @@ mapped!(Mmap, MmapMut, MmapRaw);
 /// what it gave before is unmapped.
 pub fn placed<M: Mapped>(mut map: impl FnMut() -> io::Result<M>) -> io::Result<M> {
     let mut mapped = map()?;
-    if mapped.bytes() < HUGE_PAGE {
+    let bytes = mapped.bytes().next_multiple_of(PAGE);
+    if bytes < HUGE_PAGE {
         return Ok(mapped);
     }
-    // The kernel takes the highest hole that fits, and its upper end. A pad of as much as the mapping is too high moves it
-    // down by that; where the pad fell into another hole that one is closed now, and the next pad falls elsewhere.
-    let mut pads = Vec::new();
-    for _ in 0..PADS_MAX {
-        let too_high = mapped.start().addr() % HUGE_PAGE;
-        if too_high == 0 {
+    // The kernel takes the highest hole that fits, and its upper end. So a hole of more than is needed is found by taking all of
+    // it, and given back but for what makes its upper end too high. Where another hole was taken nevertheless, smaller than
+    // that and higher, the next attempt finds it closed by what is kept.
+    let mut kept = Vec::new();
+    for _ in 0..ATTEMPTS {
+        if mapped.start().addr().is_multiple_of(HUGE_PAGE) {
             break;
         }
-        drop(mapped);
-        pads.extend(MmapOptions::new().len(too_high).map_anon());
+        let Some(hole) = Hole::take(bytes + HUGE_PAGE) else { break };
+        kept.push(mapped);
+        let too_high = (hole.end() - bytes) % HUGE_PAGE;
+        let pad = hole.keep_upper(too_high);
         mapped = map()?;
+        drop(pad);
     }
     Ok(mapped)
+}
+
+/// Addresses at which nothing is mapped, and nothing else will be while this is there.
+struct Hole {
+    start: *mut libc::c_void,
+    bytes: usize,
+}
+
+impl Hole {
+    /// So many bytes of them, a multiple of [`PAGE`].
+    fn take(bytes: usize) -> Option<Self> {
+        let (protection, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        #[expect(unsafe_code, reason = "addresses are taken without memory")]
+        // SAFETY: a new mapping, wherever there is room, which nobody else knows.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        (start != libc::MAP_FAILED).then_some(Self { start, bytes })
+    }
+
+    fn end(&self) -> usize {
+        self.start.addr() + self.bytes
+    }
+
+    /// Gives back all but so many bytes at the upper end, a multiple of [`PAGE`].
+    fn keep_upper(mut self, bytes: usize) -> Self {
+        let lower = self.bytes - bytes;
+        #[expect(unsafe_code, reason = "addresses are given back")]
+        // SAFETY: the range is the lower part of this mapping, in which nobody has anything.
+        if unsafe { libc::munmap(self.start, lower) } == 0 {
+            (self.start, self.bytes) = (self.start.wrapping_byte_add(lower), bytes);
+        }
+        self
+    }
+}
+
+impl Drop for Hole {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            #[expect(unsafe_code, reason = "addresses are given back")]
+            // SAFETY: all of this mapping, in which nobody has anything.
+            let _ = unsafe { libc::munmap(self.start, self.bytes) };
+        }
+    }
 }
 
 /// Puts what is there of a mapping's pages into huge pages, for everybody who maps the file. Takes as long as copying it.
@@ -97,7 +145,7 @@ mod tests {
                 map()
             });
             let read = read.expect("mapped");
-            assert!(calls <= PADS_MAX + 1);
+            assert!(calls <= ATTEMPTS + 1);
             for (n, byte) in written.iter_mut().enumerate() {
                 *byte = (n % 251).to_le_bytes()[0];
             }
@@ -110,6 +158,27 @@ mod tests {
                 println!("at {:?} and {:?}", written.start(), read.start());
             }
         }
+    }
+
+    #[test]
+    fn among_holes_of_every_size_it_lies_where_huge_pages_can() {
+        let bytes = 5 * HUGE_PAGE + PAGE;
+        let file = File::from(memfd_create("mapping", MFdFlags::MFD_CLOEXEC).expect("memfd"));
+        file.set_len(bytes as u64).expect("length");
+        // Holes between what is kept: smaller and larger ones than the mapping, none at such a multiple.
+        let mut holes = Vec::new();
+        let walls: Vec<_> = (1..40_usize)
+            .map(|n| {
+                holes.push(Hole::take(n * (HUGE_PAGE / 4 + PAGE)).expect("addresses"));
+                Hole::take(3 * PAGE).expect("addresses")
+            })
+            .collect();
+        drop(holes);
+        #[expect(unsafe_code, reason = "shared memory")]
+        // SAFETY: the file is this test's own.
+        let mapped = placed(|| unsafe { MmapMut::map_mut(&file) }).expect("mapped");
+        assert_eq!(mapped.start().addr() % HUGE_PAGE, 0, "at {:?}", mapped.start());
+        drop(walls);
     }
 
     #[test]
