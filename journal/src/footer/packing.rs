@@ -28,7 +28,7 @@ use record::streams::{STREAMS_BYTES, Streams};
 /// Most bytes that a chunk takes beside its records.
 const CHUNK_BYTES_MAX: u64 = 160 + STREAMS_BYTES as u64 / 8 * 9;
 /// Most bytes that a record takes beside its checksums.
-const RECORD_BYTES_MAX: u64 = 64;
+const RECORD_BYTES_MAX: usize = 64;
 /// Beyond where any chunk starts.
 const OFFSET_MAX: u64 = crate::Create::SEGMENT_BYTES_MAX + (1 << 30);
 const WORD: usize = 8;
@@ -62,7 +62,7 @@ impl Context {
 pub(super) fn packed_bytes_max(body: &Body) -> u64 {
     let notes = body.records.iter().filter(|record| notes::has_note(record));
     CHUNK_BYTES_MAX
-        + u64::from(body.header.records) * RECORD_BYTES_MAX
+        + u64::from(body.header.records) * RECORD_BYTES_MAX as u64
         + u64::from(body.header.crcs) * CRC_BYTES as u64
         + notes.map(|record| u64::from(record.descriptor.payload_bytes)).sum::<u64>()
 }
@@ -108,19 +108,21 @@ pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, told: &Told<'_>) {
     let mut before = Before::of(header.label);
     for record in &body.records {
         let d = &record.descriptor;
-        out.push(d.op.to_u8());
-        out.push(d.flags.bits());
-        unsigned(out, u64::from(d.volume.get()));
+        let mut packed = Packed::default();
+        packed.byte(d.op.to_u8());
+        packed.byte(d.flags.bits());
+        packed.unsigned(u64::from(d.volume.get()));
         if let Some(extent) = d.extent {
-            signed(out, delta(before.end, extent.start().index()));
-            unsigned(out, extent.count().get());
+            packed.signed(delta(before.end, extent.start().index()));
+            packed.unsigned(extent.count().get());
         }
-        signed(out, delta(before.label, d.label.nanos()));
-        signed(out, i64::from(d.wall_minus_label_ms) - i64::from(before.wall));
+        packed.signed(delta(before.label, d.label.nanos()));
+        packed.signed(i64::from(d.wall_minus_label_ms) - i64::from(before.wall));
         if d.op != Op::Write {
-            unsigned(out, u64::from(d.payload_bytes));
+            packed.unsigned(u64::from(d.payload_bytes));
         }
-        signed(out, delta(before.place(d.payload_bytes), u64::from(d.payload_offset)));
+        packed.signed(delta(before.place(d.payload_bytes), u64::from(d.payload_offset)));
+        out.extend_from_slice(packed.bytes());
         out.extend(record.crcs.iter().flat_map(|crc| crc.to_le_bytes()));
         before.advance(d);
     }
@@ -270,13 +272,46 @@ fn apply(from: u64, delta: i64) -> u64 {
     from.wrapping_add(delta.cast_unsigned())
 }
 
-fn unsigned(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n & 0x7f) as u8 | 0x80);
-        n >>= 7;
+/// Some numbers, packed: at most `RECORD_BYTES_MAX` bytes, which is asked once for all of them.
+struct Packed {
+    bytes: [u8; RECORD_BYTES_MAX],
+    len: usize,
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self { bytes: [0; RECORD_BYTES_MAX], len: 0 }
     }
-    #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-    out.push(n as u8);
+}
+
+impl Packed {
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn unsigned(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.byte((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below 128")]
+        self.byte(n as u8);
+    }
+
+    fn signed(&mut self, n: i64) {
+        self.unsigned(((n << 1) ^ (n >> 63)).cast_unsigned());
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn unsigned(out: &mut Vec<u8>, n: u64) {
+    let mut packed = Packed::default();
+    packed.unsigned(n);
+    out.extend_from_slice(packed.bytes());
 }
 
 fn signed(out: &mut Vec<u8>, n: i64) {

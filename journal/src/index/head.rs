@@ -118,6 +118,13 @@ impl HeadMap {
         }
         let (mut first, last) = (start / BLOCK_SECTORS, end / BLOCK_SECTORS);
         let mask_from = |sector: u64| WHOLE << (sector % BLOCK_SECTORS);
+        // What most writes are.
+        if let (Some(Tract::Detailed(detail)), true) = (
+            self.tracts.get_mut(index(first / TRACT_BLOCKS)),
+            start.is_multiple_of(BLOCK_SECTORS) && end - start == BLOCK_SECTORS,
+        ) {
+            return detail.put(&mut self.pages, index(first % TRACT_BLOCKS), 1, stamp);
+        }
         if first == last {
             return self.put_part(first, mask_from(start) & !mask_from(end), stamp);
         }

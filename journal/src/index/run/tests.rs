@@ -58,3 +58,21 @@ fn merging_keeps_what_is_not_covered_by_something_newer() {
     assert_eq!(kept, [(1, 0, 8), (4, 5000, 8), (5, 8, 8), (6, 16, 8), (7, 0, 5)]);
     assert_eq!(merged.wide.len(), 1);
 }
+
+#[test]
+fn many_entries_are_sorted_as_comparing_them_would() {
+    for (count, regions, volumes) in [(10, 4, 1), (1500, 3, 1), (3000, 1 << 20, 3), (3000, 1, 1)] {
+        let mut log = Log::from(Position::new(5));
+        let mut dice = 7_u64;
+        for n in 0..count {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (start, sectors) = ((dice >> 20) % (regions * REGION_SECTORS), 1 + (dice >> 50) % 30);
+            let volume = Incarnation::new(u32::try_from(1 + (dice >> 40) % volumes).expect("small"));
+            let extent = Extent::new(start, sectors).expect("an extent");
+            log.push(volume, extent, Position::new(5 + n), Content::Data);
+        }
+        let mut wanted = log.entries.clone();
+        wanted.sort_unstable_by_key(|(key, entry)| (*key, std::cmp::Reverse(*entry)));
+        assert!(by_region(&log.entries) == wanted, "{count} records over {regions} regions of {volumes} volumes");
+    }
+}
