@@ -144,6 +144,7 @@ mod x86 {
         Some(!unsafe { zeros_more(parts.iter().fold(u32::MAX, |crc, part| more(crc, part)), zeros) })
     }
 
+    /// Powers that are known beforehand: of one word of zeros, two, four, up to a block.
     const POWERS: usize = 10;
     /// x to the power of the bits of 8, 16, 32 ... 4096 zero bytes, 33 less, as below.
     const OF_ZEROS: [u32; POWERS] = {

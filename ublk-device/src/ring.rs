@@ -277,9 +277,9 @@ impl Ring {
         Ok(())
     }
 
-    /// Watches a file, instead of the one before if there was one, until [`Self::unwatch`]: whenever something comes in, the
-    /// queue's service hears of it (`QueueService::ready`). What was there before counts too. Watching what is
-    /// watched already costs nothing; so a file is named by who watches it, and a new one only behind `unwatch`.
+    /// Watches a file until [`Self::unwatch`]: whenever something comes in, the queue's service hears of it
+    /// (`QueueService::ready`). What was there before counts too. One file at a time: while one is watched this does nothing,
+    /// whatever file it names, and costs nothing.
     pub fn watch(&self, file: &impl AsFd) -> io::Result<()> {
         let mut watch = self.shared.watch.get();
         if watch.armed {

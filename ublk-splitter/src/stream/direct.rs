@@ -7,8 +7,9 @@
 //! them; once they fill a chunk, the link's thread does. Nobody waits for the socket: where it does not take a frame the
 //! link's thread is woken and does as ever.
 //!
-//! Owns the right, what was put off, and for which records somebody waits. Deliberately knows no frame but a chunk's, and nothing of sessions: a thread that
-//! has anything to decide does not rest.
+//! Owns the right, what was put off, and for which records somebody waits. What comes back is somebody else's: here it is only
+//! handed on who may listen to it ([`Ear`]). Deliberately knows no frame but a chunk's, and nothing of sessions: a thread that has
+//! anything to decide does not rest.
 
 use super::Stream;
 use crate::bell::Rings;
@@ -115,7 +116,7 @@ impl Stream {
     }
 
     /// Sends what was put off, or has it sent. Called by whoever put it off, before its thread waits; does not wait. Answers
-    /// with who hears of what was sent, if there was something and it was sent at once.
+    /// with what there is to listen to, if something was put off and the right to send is here.
     pub fn send_put_off(&self) -> Option<Arc<dyn Ear>> {
         let put_off = &self.sending.put_off;
         if !put_off.load(Ordering::Acquire) {
