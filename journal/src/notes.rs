@@ -3,7 +3,7 @@
 //! Owns the step from descriptor and payload to an `Event`, and the note of RECOVERY, which is the journal's own
 //! affair. Deliberately knows no file.
 
-use record::chunk::{Body, Record};
+use record::chunk::{Body, Descriptor, Record};
 use record::geometry::Extent;
 use record::ids::Incarnation;
 use record::member::{BarrierNote, BookmarkNote, JoinNote, RollbackNote, SessionNote};
@@ -99,11 +99,9 @@ impl RecoveryNote {
     }
 }
 
-/// What a record means.
+/// What a record means that changes no volume ([`Change::of`] is for those that do).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
-    /// Data, zeros or a hole on a volume.
-    Change(Incarnation, Extent, Change),
     Flush,
     Bookmark(BookmarkNote),
     Noop,
@@ -120,7 +118,7 @@ pub(crate) enum Event {
     SessionGranted(SessionNote),
     SessionLost(SessionNote),
     Barrier(BarrierNote),
-    /// The note cannot be read: rotten, or not one that this release knows.
+    /// The note cannot be read: rotten, or not one that this release knows. Or a change without an extent.
     Unreadable(Op),
 }
 
@@ -132,20 +130,42 @@ pub(crate) enum Change {
     Zero,
 }
 
+impl Change {
+    /// What a record changes, and where; `None` when it changes no volume. Most records do: nothing here costs memory.
+    pub(crate) fn of(descriptor: &Descriptor) -> Option<(Extent, Self)> {
+        let change = match descriptor.op {
+            Op::Write => Self::Write,
+            Op::Punch => Self::Punch,
+            Op::Zero => Self::Zero,
+            Op::Indeterminate
+            | Op::Flush
+            | Op::Noop
+            | Op::ResyncBegin
+            | Op::ResyncEnd
+            | Op::Joined
+            | Op::Leave
+            | Op::Commit
+            | Op::Bookmark
+            | Op::BookmarkRemoved
+            | Op::Join
+            | Op::Rollback
+            | Op::Recovery
+            | Op::SessionGranted
+            | Op::SessionLost
+            | Op::Barrier => return None,
+        };
+        descriptor.extent.map(|extent| (extent, change))
+    }
+}
+
 impl Event {
-    /// The meaning of a record.
+    /// The meaning of a record that changes no volume.
     pub(crate) fn of(record: &Record, note: Option<&[u8]>) -> Self {
         let descriptor = &record.descriptor;
         let (op, volume) = (descriptor.op, descriptor.volume);
-        let change = |change| match descriptor.extent {
-            Some(extent) => Self::Change(volume, extent, change),
-            None => Self::Unreadable(op),
-        };
         let note = note.unwrap_or(&[]);
         let read = match op {
-            Op::Write => Some(change(Change::Write)),
-            Op::Punch => Some(change(Change::Punch)),
-            Op::Zero => Some(change(Change::Zero)),
+            Op::Write | Op::Punch | Op::Zero => None,
             Op::Indeterminate => descriptor.extent.map(|extent| Self::Indeterminate(volume, extent)),
             Op::Flush => Some(Self::Flush),
             Op::Noop => Some(Self::Noop),

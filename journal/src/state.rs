@@ -9,13 +9,14 @@ use crate::chunks::{Chunk, Chunks, Kept};
 use crate::error::{Asked, PointError};
 use crate::index::{Answer, Answered, Content, HeadedIndex, Home, Index, Resolved, RunIndex};
 use crate::members::{Member, Members};
-use crate::notes::{Event, Notes};
+use crate::notes::{Change, Event, Notes};
 use crate::path::Path;
 use crate::place::SegmentNumber;
 use crate::recovery::{Damage, Decision, Verdict};
 use crate::session::Sessions;
 use crate::superblock::Retained;
 use crate::timeline::{At, Speaker, Timeline};
+use record::chunk::Descriptor;
 use record::geometry::Extent;
 use record::header::ChunkHeader;
 use record::ids::Incarnation;
@@ -112,12 +113,13 @@ impl State {
         self.index.expect(&places.filter_map(|of| Some((of.volume, of.extent?.start()))));
         let mut speaker = Speaker { session, splitter: self.sessions.splitter_of(session) };
         for (place, record) in chunk.body.records.iter().enumerate() {
-            let event = Event::of(record, notes.of(place));
-            self.apply_record(&record.descriptor, &event, speaker);
-            if !matches!(event, Event::Change(..)) {
-                // It may have been a grant.
-                speaker.splitter = self.sessions.splitter_of(session);
+            if let Some((extent, change)) = Change::of(&record.descriptor) {
+                self.apply_change(&record.descriptor, extent, change, speaker);
+                continue;
             }
+            self.apply_record(&record.descriptor, &Event::of(record, notes.of(place)), speaker);
+            // It may have been a grant.
+            speaker.splitter = self.sessions.splitter_of(session);
         }
         self.streams_at(&chunk.header.streams);
         self.used_bytes += chunk.header.disk_bytes();
@@ -133,16 +135,21 @@ impl State {
         }
     }
 
-    fn apply_record(&mut self, descriptor: &record::chunk::Descriptor, event: &Event, speaker: Speaker) {
+    fn apply_change(&mut self, descriptor: &Descriptor, extent: Extent, change: Change, speaker: Speaker) {
+        let at = self.timeline.head().position.next();
+        self.members.seen(descriptor.volume);
+        self.last_change = at;
+        self.index.insert(descriptor.volume, extent, at, Content::of(change));
+        self.timeline.changed(descriptor, extent, change, speaker);
+    }
+
+    fn apply_record(&mut self, descriptor: &Descriptor, event: &Event, speaker: Speaker) {
         let at = self.timeline.head().position.next();
         self.members.seen(descriptor.volume);
         if changes(descriptor.op) {
             self.last_change = at;
         }
         match event {
-            Event::Change(volume, extent, change) => {
-                self.index.insert(*volume, *extent, at, Content::of(*change));
-            }
             Event::Join(note) => self.members.join(note.clone(), at),
             Event::Joined(volume) => self.members.joined(*volume, at),
             Event::Leave(volume) => self.members.leave(*volume, at),

@@ -9,44 +9,62 @@ use crate::session::Watermarks;
 use crate::timeline::At;
 use record::op::Op;
 use record::position::{ChunkNumber, JournalEpoch, Position};
-use std::collections::BTreeMap;
 
 /// How many records of each operation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpCounts(BTreeMap<Op, u64>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpCounts {
+    /// By the operation's number.
+    counts: [u64; OPS],
+}
+
+/// More than the largest number of an operation.
+const OPS: usize = 64;
+const _: () = assert!((Op::Barrier.to_u8() as usize) < OPS, "the largest number has its place");
+
+impl Default for OpCounts {
+    fn default() -> Self {
+        Self { counts: [0; OPS] }
+    }
+}
 
 impl OpCounts {
     /// One more of `op`.
     pub(crate) fn add(&mut self, op: Op) {
-        *self.0.entry(op).or_default() += 1;
+        self.counts[usize::from(op.to_u8())] += 1;
     }
 
     /// For a checkpoint.
     pub(crate) fn save(&self, out: &mut Out) {
-        out.list(self.0.iter(), |out, (op, count)| {
+        out.list(self.iter().collect::<Vec<_>>().into_iter(), |out, (op, count)| {
             out.u8(op.to_u8());
-            out.u64(*count);
+            out.u64(count);
         });
     }
 
     /// From a checkpoint.
     pub(crate) fn restore(input: &mut In<'_>) -> Option<Self> {
-        input.list(|input| Some((Op::from_u8(input.u8()?)?, input.u64()?))).map(Self)
+        let mut counts = [0; OPS];
+        let listed: Vec<(Op, u64)> = input.list(|input| Some((Op::from_u8(input.u8()?)?, input.u64()?)))?;
+        for (op, count) in listed {
+            counts[usize::from(op.to_u8())] = count;
+        }
+        Some(Self { counts })
     }
 
     /// How many of `op`.
     pub fn of(&self, op: Op) -> u64 {
-        self.0.get(&op).copied().unwrap_or(0)
+        self.counts[usize::from(op.to_u8())]
     }
 
     /// How many in all.
     pub fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.counts.iter().sum()
     }
 
     /// Every operation that occurred, with its count, in order of its number on disk.
     pub fn iter(&self) -> impl Iterator<Item = (Op, u64)> + '_ {
-        self.0.iter().map(|(op, n)| (*op, *n))
+        let counted = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.filter_map(|(number, count)| Some((Op::from_u8(u8::try_from(number).ok()?)?, *count)))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::path::Rollback;
 use crate::status::OpCounts;
 use barriers::Barriers;
 pub(crate) use labels::Labels;
+use record::chunk::Descriptor;
 use record::fault::{Bug, bug};
 use record::geometry::Extent;
 use record::ids::{Incarnation, SplitterId};
@@ -117,24 +118,33 @@ impl Timeline {
         self.labels.begin_chunk();
     }
 
-    /// The next record. `name` is the volume's, for JOINED and LEAVE.
-    pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, speaker: Speaker, volume_name: Option<&str>) {
+    /// The next record, of whatever sort.
+    fn came(&mut self, op: Op, label: Label, speaker: Speaker) -> Position {
         let At { position: at, .. } = self.labels.push(label);
         self.counts.add(op);
-        self.barriers.spoke(speaker.session, event);
+        self.barriers.spoke(speaker.session, op);
+        at
+    }
+
+    /// The next record, which changes a volume.
+    pub(crate) fn changed(&mut self, descriptor: &Descriptor, extent: Extent, change: Change, speaker: Speaker) {
+        let at = self.came(descriptor.op, descriptor.label, speaker);
+        self.determined(descriptor.volume, extent, at);
+        self.sound = at;
+        match change {
+            Change::Punch => self.punched(),
+            Change::Write | Change::Zero => {}
+        }
+    }
+
+    /// The next record, which changes no volume. `name` is the volume's, for JOINED and LEAVE.
+    pub(crate) fn apply(&mut self, op: Op, label: Label, event: &Event, speaker: Speaker, volume_name: Option<&str>) {
+        let at = self.came(op, label, speaker);
         let name = || volume_name.unwrap_or_default().to_string();
         if means_something(event) {
             self.labels.note(at);
         }
         match event {
-            Event::Change(volume, extent, change) => {
-                self.determined(*volume, *extent, at);
-                self.sound = at;
-                match change {
-                    Change::Punch => self.punched(),
-                    Change::Write | Change::Zero => {}
-                }
-            }
             Event::Flush => {
                 self.sound = at;
                 push_recent(&mut self.flushes, self.labels.head());
@@ -437,7 +447,7 @@ impl Timeline {
 /// Whether a person may be told when it was.
 fn means_something(event: &Event) -> bool {
     match event {
-        Event::Change(..) | Event::Flush | Event::Noop | Event::Commit => false,
+        Event::Flush | Event::Noop | Event::Commit => false,
         Event::Bookmark(_)
         | Event::Indeterminate(..)
         | Event::ResyncBegin

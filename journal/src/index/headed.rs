@@ -89,7 +89,11 @@ impl<I> HeadedIndex<I> {
 impl<I: Index> Index for HeadedIndex<I> {
     fn insert(&mut self, volume: Incarnation, extent: Extent, position: Position, content: Content) {
         self.behind.insert(volume, extent, position, content);
-        self.volumes.entry(volume).or_insert_with(Live::new).map.insert(extent, position, content);
+        let live = match self.volumes.get_mut(&volume) {
+            Some(live) => live,
+            None => self.volumes.entry(volume).or_insert_with(Live::new),
+        };
+        live.map.insert(extent, position, content);
     }
 
     fn rolled_back(&mut self, volume: Incarnation, line: &Path) {

@@ -191,6 +191,14 @@ impl Log {
             return;
         }
         let mut at = extent.start().index();
+        if extent.count().get() == BLOCK_SECTORS && at.is_multiple_of(BLOCK_SECTORS) {
+            // What most writes are.
+            let block = at % REGION_SECTORS / BLOCK_SECTORS;
+            #[expect(clippy::cast_possible_truncation, reason = "compared above")]
+            let key = key(volume, last_region as u32);
+            self.entries.push((key, Entry::new(delta, content, block, 1, WHOLE)));
+            return;
+        }
         while at < extent.end() {
             let region = at / REGION_SECTORS;
             let end = extent.end().min((region + 1) * REGION_SECTORS);

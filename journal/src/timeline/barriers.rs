@@ -6,8 +6,8 @@
 //! barriers. Deliberately asks nobody to hold still: the appliance does.
 
 use crate::checkpoint::{In, Out};
-use crate::notes::Event;
 use record::member::BarrierNote;
+use record::op::Op;
 use record::position::{Position, Session};
 use std::collections::BTreeSet;
 
@@ -40,23 +40,22 @@ pub(super) struct Barriers {
 impl Barriers {
     /// A record came. One that changes something, of a session that has laid its part already, shows that this splitter
     /// went on too early: whatever it knew of the others then may not be in front of their parts.
-    pub(super) fn spoke(&mut self, session: Session, event: &Event) {
-        let changes = match event {
-            Event::Change(..) | Event::Indeterminate(..) | Event::ResyncBegin | Event::ResyncEnd => true,
-            Event::Flush
-            | Event::Bookmark(_)
-            | Event::Noop
-            | Event::Join(_)
-            | Event::Joined(_)
-            | Event::Leave(_)
-            | Event::Rollback(_)
-            | Event::BookmarkRemoved(_)
-            | Event::Recovery(_)
-            | Event::Commit
-            | Event::SessionGranted(_)
-            | Event::SessionLost(_)
-            | Event::Barrier(_)
-            | Event::Unreadable(_) => false,
+    pub(super) fn spoke(&mut self, session: Session, op: Op) {
+        let changes = match op {
+            Op::Write | Op::Punch | Op::Zero | Op::Indeterminate | Op::ResyncBegin | Op::ResyncEnd => true,
+            Op::Flush
+            | Op::Bookmark
+            | Op::Noop
+            | Op::Join
+            | Op::Joined
+            | Op::Leave
+            | Op::Rollback
+            | Op::BookmarkRemoved
+            | Op::Recovery
+            | Op::Commit
+            | Op::SessionGranted
+            | Op::SessionLost
+            | Op::Barrier => false,
         };
         if changes && self.placing.as_ref().is_some_and(|placing| placing.placed.contains(&session)) {
             self.placing = None;

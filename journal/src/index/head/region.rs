@@ -19,6 +19,8 @@ pub(crate) const REGION_BLOCKS: usize = 512;
 const WORDS: usize = REGION_BLOCKS / 64;
 const COUNTS_AT: usize = 8;
 const BITS_AT: usize = COUNTS_AT + WORDS * 2;
+/// 1 as the count of each word.
+const ONE_IN_EACH: u128 = u128::MAX / 0xffff;
 const STAMPS_AT: usize = BITS_AT + WORDS * 8;
 
 /// A region.
@@ -269,10 +271,12 @@ fn count(bytes: &[u8], word: usize) -> usize {
 /// This block, which had none, has a stamp of its own.
 fn set_bit(bytes: &mut [u8], block: usize) {
     bytes[BITS_AT + block / 8] |= 1 << (block % 8);
-    let counts = bytes[COUNTS_AT..BITS_AT].as_chunks_mut::<2>().0;
-    for count in counts.iter_mut().skip(block / 64 + 1) {
-        *count = (u16::from_le_bytes(*count) + 1).to_le_bytes();
-    }
+    // The counts of all words behind at once, each in 16 bits of its own: none is larger than 512, so nothing is carried.
+    let counts = &mut bytes[COUNTS_AT..BITS_AT];
+    let one_in_each = ONE_IN_EACH << 16 << (block / 64 * 16);
+    let mut before = [0; WORDS * 2];
+    before.copy_from_slice(counts);
+    counts.copy_from_slice(&(u128::from_le_bytes(before) + one_in_each).to_le_bytes());
 }
 
 /// These blocks have stamps of their own.

@@ -11,7 +11,7 @@ use crate::index::run::bytes::{self, RunFile, RunWriter};
 use crate::index::run::{Log, RunData, RunId};
 use crate::lately::Lately;
 use crate::lock::lock;
-use crate::notes::{Change, Event};
+use crate::notes::Change;
 use crate::place::{RUNS, UNFINISHED};
 use crate::scan::{self, Window};
 use record::ids::JournalId;
@@ -218,8 +218,8 @@ impl Shelf {
             let header = &sighting.seen.header;
             for (position, record) in (header.first_position.get()..).zip(sighting.body.iter().flat_map(|b| &b.records))
             {
-                if let Event::Change(volume, extent, change) = Event::of(record, None) {
-                    log.push(volume, extent, Position::new(position), Content::of(change));
+                if let Some((extent, change)) = Change::of(&record.descriptor) {
+                    log.push(record.descriptor.volume, extent, Position::new(position), Content::of(change));
                 }
             }
             next = header.next_position;

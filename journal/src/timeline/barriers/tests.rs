@@ -1,9 +1,6 @@
 //! A barrier is a point only when every part is there and nobody spoke between; beside barriers, nothing is.
 
 use super::*;
-use crate::notes::Change;
-use record::geometry::Extent;
-use record::ids::Incarnation;
 
 fn at(n: u64) -> Position {
     Position::new(n)
@@ -17,18 +14,14 @@ fn note(id: u64) -> BarrierNote {
     BarrierNote { id, ticket: 0, sessions: vec![session(1), session(2)], name: String::new() }
 }
 
-fn write() -> Event {
-    Event::Change(Incarnation::new(1), Extent::new(0, 1).expect("an extent"), Change::Write)
-}
-
 #[test]
 fn a_barrier_is_the_position_of_its_last_part() {
     let mut barriers = Barriers::default();
     barriers.set_shared(at(5), true);
     assert!(barriers.allow(at(4)) && !barriers.allow(at(5)) && !barriers.allow(at(9)));
     assert!(!barriers.placed(session(2), &note(1), at(7)));
-    barriers.spoke(session(1), &write());
-    barriers.spoke(session(2), &Event::Flush);
+    barriers.spoke(session(1), Op::Write);
+    barriers.spoke(session(2), Op::Flush);
     assert!(barriers.placed(session(1), &note(1), at(9)));
     assert!(barriers.allow(at(9)) && !barriers.allow(at(7)) && !barriers.allow(at(10)));
     assert_eq!((barriers.previous(at(8)), barriers.next(at(8))), (Some(at(4)), Some(at(9))));
@@ -43,7 +36,7 @@ fn a_splitter_that_goes_on_before_the_last_part_breaks_the_barrier() {
     let mut barriers = Barriers::default();
     barriers.set_shared(at(1), true);
     barriers.placed(session(1), &note(1), at(2));
-    barriers.spoke(session(1), &write());
+    barriers.spoke(session(1), Op::Write);
     assert!(!barriers.placed(session(2), &note(1), at(4)), "its other part comes too late");
     assert!(!barriers.allow(at(4)));
     barriers.placed(session(1), &note(2), at(6));
