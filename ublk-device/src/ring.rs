@@ -207,9 +207,9 @@ impl Ring {
         under_way.into_iter().filter_map(|(_, outcome)| outcome).collect()
     }
 
-    /// Writes all of `buf` at `offset`; answers its length. Short writes are continued. With `dsync` the data is
+    /// Writes all of `buf` at `offset`. Short writes are continued. With `dsync` the data is
     /// durable when it answers (`RWF_DSYNC`). Alignment as for [`Self::read_at`].
-    pub async fn write_at(&self, file: &impl AsFd, offset: u64, buf: &[u8], dsync: bool) -> io::Result<usize> {
+    pub async fn write_at(&self, file: &impl AsFd, offset: u64, buf: &[u8], dsync: bool) -> io::Result<()> {
         let fd = Fd(file.as_fd().as_raw_fd());
         let mut done = 0;
         while done < buf.len() {
@@ -230,7 +230,7 @@ impl Ring {
                 Err(error) => return Err(error),
             }
         }
-        Ok(done)
+        Ok(())
     }
 
     /// Makes what was written to the file before durable; with `datasync`, only what reading it back needs.

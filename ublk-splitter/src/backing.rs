@@ -10,6 +10,7 @@
 use crate::ring_io::RingIo;
 use record::geometry::{Extent, LogicalBlock, SectorCount};
 use std::fs::{File, OpenOptions};
+use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -215,13 +216,19 @@ impl Backing {
     }
 
     /// Reads an extent into the front of `buf`.
-    pub async fn read<R: RingIo>(&self, ring: &R, extent: Extent, buf: &mut [u8]) -> io::Result<()> {
-        ring.read(&self.file, extent.start().byte_offset(), buf).await
+    pub fn read<R: RingIo>(&self, ring: &R, extent: Extent, buf: &mut [u8]) -> impl Future<Output = io::Result<()>> {
+        ring.read(&self.file, extent.start().byte_offset(), buf)
     }
 
     /// Writes an extent.
-    pub async fn write<R: RingIo>(&self, ring: &R, extent: Extent, data: &[u8], fua: bool) -> io::Result<()> {
-        ring.write(&self.file, extent.start().byte_offset(), data, fua).await
+    pub fn write<R: RingIo>(
+        &self,
+        ring: &R,
+        extent: Extent,
+        data: &[u8],
+        fua: bool,
+    ) -> impl Future<Output = io::Result<()>> {
+        ring.write(&self.file, extent.start().byte_offset(), data, fua)
     }
 
     /// Makes what completed before durable.

@@ -40,11 +40,38 @@ pub type Source = fn() -> Now;
 /// for each record would be half of what a label costs.
 const WALL_FOR_NS: u64 = 500_000;
 
+/// When a thread reads the clocks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reads {
+    /// Whenever it is asked.
+    Always,
+    /// When it is asked first in this turn.
+    Once,
+    /// It has in this turn.
+    Has,
+}
+
+thread_local! {
+    /// The clock that never steps, and the wall clock, when this thread last read the latter.
+    static WALL: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// What it was told last.
+    static READ: Cell<Now> = const { Cell::new(Now { boot_ns: 0, wall_ns: 0 }) };
+    static READS: Cell<Reads> = const { Cell::new(Reads::Always) };
+}
+
+/// This thread works in turns, each on what has come in before it, and a new one begins: until the next, [`of_host`] answers with
+/// what it said first. So a request of a turn counts as taken after it came in and not after it was answered, as ever; only
+/// where in the turn, and so by how much less than the turn takes, is not told.
+pub fn new_turn() {
+    READS.set(Reads::Once);
+}
+
 /// The clocks of this host, now. That the wall clock was set shows within half a millisecond.
 pub fn of_host() -> Now {
-    thread_local! {
-        /// Both, when this thread last read them.
-        static READ: Cell<Now> = const { Cell::new(Now { boot_ns: 0, wall_ns: 0 }) };
+    match READS.get() {
+        Reads::Has => return READ.get(),
+        Reads::Once => READS.set(Reads::Has),
+        Reads::Always => {}
     }
     let nanos = |clock: nix::time::ClockId| {
         // Both clocks exist since Linux 2.6.39; there is no error that a caller could act on.
@@ -52,12 +79,16 @@ pub fn of_host() -> Now {
             u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0)
         })
     };
-    let (boot_ns, read) = (nanos(nix::time::ClockId::CLOCK_BOOTTIME), READ.get());
-    let since = boot_ns.saturating_sub(read.boot_ns);
-    if since < WALL_FOR_NS && read.wall_ns > 0 {
-        return Now { boot_ns, wall_ns: read.wall_ns + since };
-    }
-    let now = Now { boot_ns, wall_ns: nanos(nix::time::ClockId::CLOCK_REALTIME) };
+    let (boot_ns, (wall_boot_ns, wall_ns)) = (nanos(nix::time::ClockId::CLOCK_BOOTTIME), WALL.get());
+    let since = boot_ns.saturating_sub(wall_boot_ns);
+    let wall_ns = if since < WALL_FOR_NS && wall_ns > 0 {
+        wall_ns + since
+    } else {
+        let wall_ns = nanos(nix::time::ClockId::CLOCK_REALTIME);
+        WALL.set((boot_ns, wall_ns));
+        wall_ns
+    };
+    let now = Now { boot_ns, wall_ns };
     READ.set(now);
     now
 }

@@ -40,13 +40,15 @@ struct Sample {
 pub struct LagMeter {
     samples: VecDeque<Sample>,
     bytes: u64,
+    /// When the next sample is due: at this time, and when so many bytes were laid. At once, while there is none.
+    due_ns: u64,
+    due_bytes: u64,
 }
 
 impl LagMeter {
     /// A record was laid.
     pub fn laid(&mut self, seq: StreamSeq, payload: usize, now: Now) {
-        let due = |last: &Sample| now.since(last.at) >= EVERY || self.bytes - last.before >= EVERY_BYTES;
-        if self.samples.back().is_none_or(due) {
+        if now.boot_ns >= self.due_ns || self.bytes >= self.due_bytes {
             if self.samples.len() >= SAMPLES {
                 // Every other one, the oldest stays: what is told is a little more than what is.
                 let mut keep = false;
@@ -56,6 +58,7 @@ impl LagMeter {
                 });
             }
             self.samples.push_back(Sample { seq, before: self.bytes, at: now });
+            (self.due_ns, self.due_bytes) = (now.plus(EVERY).boot_ns, self.bytes + EVERY_BYTES);
         }
         self.bytes += payload as u64;
     }

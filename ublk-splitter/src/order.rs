@@ -62,7 +62,10 @@ impl Order {
     fn enter(&mut self, volume: Incarnation, extent: Extent, reading: bool) -> (Ticket, bool) {
         self.last += 1;
         let ticket = Ticket(self.last);
-        let entries = self.volumes.entry(volume).or_default();
+        let entries = match self.volumes.get_mut(&volume) {
+            Some(entries) => entries,
+            None => self.volumes.entry(volume).or_default(),
+        };
         let bounds @ (start, end) = (extent.start().index(), extent.end());
         let held = !entries.iter().any(|e| e.bounds.0 < end && start < e.bounds.1)
             || bug(Bug::SkipRangeLock)

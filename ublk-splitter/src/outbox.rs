@@ -162,7 +162,6 @@ pub struct Outbox {
     open: AtomicUsize,
     /// The slots in use, oldest first, kept at hand likewise.
     used: Mutex<VecDeque<usize>>,
-    table: Mutex<Table>,
     /// Where a header area is put together: zeros behind so many bytes.
     scratch: Mutex<(Vec<u8>, usize)>,
     // Kept open: the descriptor holds the file's lock, so that two splitters never share an outbox.
@@ -191,22 +190,9 @@ impl Outbox {
 
     fn over(path: &Path, arena: Arena, owner: Owner, slots: usize, file: File) -> Self {
         let (next, open) = (AtomicU64::new(StreamSeq::FIRST.get()), AtomicUsize::new(NO_SLOT));
-        let (table, _) = Table::adopt(&arena, layout::table_at(slots));
         let salt = Salt::of(owner.journal);
         let scratch = Mutex::new((vec![0; HEADER_AREA], 0));
-        Self {
-            path: path.into(),
-            arena,
-            scratch,
-            owner,
-            salt,
-            slots,
-            next,
-            open,
-            used: Mutex::default(),
-            table: Mutex::new(table),
-            _file: file,
-        }
+        Self { path: path.into(), arena, scratch, owner, salt, slots, next, open, used: Mutex::default(), _file: file }
     }
 
     fn fresh(path: &Path, owner: Owner, slots: usize, mode: Mode) -> io::Result<Self> {
@@ -271,14 +257,19 @@ impl Outbox {
         self.arena.store(layout::MODE_AT, mode as u64);
     }
 
+    /// The in-flight table, for whoever holds the group's lock: it is under that one, and has none of its own.
+    pub fn table(&self) -> Table {
+        Table::adopt(&self.arena, layout::table_at(self.slots)).0
+    }
+
     /// Enters a request into the in-flight table. `None` when it is full.
-    pub fn enter(&self, entry: InFlight) -> Option<EntryAt> {
-        lock(&self.table).enter(&self.arena, entry)
+    pub fn enter(&self, table: &mut Table, entry: InFlight) -> Option<EntryAt> {
+        table.enter(&self.arena, entry)
     }
 
     /// Erases a request from it.
-    pub fn erase(&self, at: EntryAt) {
-        lock(&self.table).erase(&self.arena, at);
+    pub fn erase(&self, table: &mut Table, at: EntryAt) {
+        table.erase(&self.arena, at);
     }
 
     /// Stores the mode.

@@ -33,16 +33,17 @@ impl RingIo for ublk_device::ring::Ring {
         if got == wanted { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    async fn write(&self, file: &File, offset: u64, buf: &[u8], dsync: bool) -> io::Result<()> {
-        self.write_at(file, offset, buf, dsync).await.map(drop)
+    // The ring's own futures, and none around them: each would cost something whenever it goes on.
+    fn write(&self, file: &File, offset: u64, buf: &[u8], dsync: bool) -> impl Future<Output = io::Result<()>> {
+        self.write_at(file, offset, buf, dsync)
     }
 
-    async fn sync(&self, file: &File) -> io::Result<()> {
-        self.fsync(file, true).await
+    fn sync(&self, file: &File) -> impl Future<Output = io::Result<()>> {
+        self.fsync(file, true)
     }
 
-    async fn fallocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
-        ublk_device::ring::Ring::fallocate(self, file, mode, offset, len).await
+    fn fallocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> impl Future<Output = io::Result<()>> {
+        ublk_device::ring::Ring::fallocate(self, file, mode, offset, len)
     }
 }
 

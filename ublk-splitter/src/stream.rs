@@ -12,7 +12,7 @@ use crate::clock::{LabelClock, Now, Source};
 use crate::lag::LagMeter;
 use crate::lock::lock;
 use crate::order::{Order, Ticket};
-use crate::outbox::table::{EntryAt, InFlight};
+use crate::outbox::table::{EntryAt, InFlight, Table};
 use crate::outbox::{Adopted, Mode, Outbox, SealedChunk};
 use crate::policy::{Policy, SplitMode};
 use control::events::Events;
@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, oneshot};
 
 mod answering;
@@ -89,6 +90,11 @@ impl Taken {
         Receipt { session: self.session, seq: self.seq, hurried: self.hurried }
     }
 
+    /// Whether an earlier request that overlaps may not be finished yet.
+    pub fn waits(&self) -> bool {
+        self.turn.is_some()
+    }
+
     /// Waits until every earlier request that overlaps is finished.
     pub async fn turn(&mut self) {
         if let Some(turn) = self.turn.take() {
@@ -147,6 +153,8 @@ enum Link {
 struct State {
     order: Order,
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
+    /// Who is in flight, for a successor.
+    table: Table,
     clock: LabelClock,
     mode: Mode,
     reason: String,
@@ -227,6 +235,7 @@ impl Stream {
         let state = State {
             order: Order::default(),
             waiting: HashMap::new(),
+            table: outbox.table(),
             clock: LabelClock::new(clock(), label),
             mode: adopted.map_or(fresh, |a| a.mode),
             reason: adopted.map_or(String::new(), |a| a.reason.clone()),
@@ -300,30 +309,42 @@ impl Stream {
     ///
     /// `tells`: when the link hears of it, in a `sync` group.
     pub async fn take(&self, entry: Entry, extent: Extent, payload: &[u8], tells: Tells) -> Taken {
+        loop {
+            match self.take_at_once(entry, extent, payload, tells) {
+                Ok(taken) => return taken,
+                Err(woken) => woken.await,
+            }
+        }
+    }
+
+    /// The same where nothing has to be waited for, as mostly; else nothing is taken, and this is what to wait for before
+    /// asking again.
+    pub fn take_at_once(
+        &self,
+        entry: Entry,
+        extent: Extent,
+        payload: &[u8],
+        tells: Tells,
+    ) -> Result<Taken, OwnedNotified> {
         // Looked at before anybody waits for the lock; most data differs from zeros at once.
         let zeros = entry.op == Op::Write && is_zero(payload);
-        loop {
-            // Made under the lock: what ends the wait between here and the await is not missed.
-            let woken = {
-                let mut state = lock(&self.state);
-                if state.hold.is_some() || state.order.is_being_read(entry.volume, extent) {
-                    Arc::clone(&self.resumed).notified_owned()
-                } else if self.lags_too_much(&state) || self.waits_for_room(&state) {
-                    state.delaying = true;
-                    Arc::clone(&self.moved).notified_owned()
-                } else {
-                    state.delaying = false;
-                    let record = match (zeros, state.policy.reclaim_zeros) {
-                        (true, true) => Entry { op: Op::Punch, ..entry },
-                        (true, false) => Entry { op: Op::Zero, ..entry },
-                        (false, _) => entry,
-                    };
-                    let payload = if zeros { &[] } else { payload };
-                    return self.take_held(state, entry, record, extent, payload, tells);
-                }
-            };
-            woken.await;
+        // What is waited for is made under the lock: an end of the wait between here and the await is not missed.
+        let mut state = lock(&self.state);
+        if state.hold.is_some() || state.order.is_being_read(entry.volume, extent) {
+            return Err(Arc::clone(&self.resumed).notified_owned());
         }
+        if self.lags_too_much(&state) || self.waits_for_room(&state) {
+            state.delaying = true;
+            return Err(Arc::clone(&self.moved).notified_owned());
+        }
+        state.delaying = false;
+        let record = match (zeros, state.policy.reclaim_zeros) {
+            (true, true) => Entry { op: Op::Punch, ..entry },
+            (true, false) => Entry { op: Op::Zero, ..entry },
+            (false, _) => entry,
+        };
+        let payload = if zeros { &[] } else { payload };
+        Ok(self.take_held(state, entry, record, extent, payload, tells))
     }
 
     /// `entry` is what the host asked for, `record` what is recorded of it.
@@ -340,9 +361,9 @@ impl Stream {
         // Brought again by the kernel: a new request in every respect, and the old one is no more (PROTOCOL R9).
         while let Some(at) = state.inherited.iter().position(|(_, left)| left.is_covered_by(&what)) {
             let (at, _) = state.inherited.swap_remove(at);
-            self.outbox.erase(at);
+            self.outbox.erase(&mut state.table, at);
         }
-        let place = self.outbox.enter(what);
+        let place = self.outbox.enter(&mut state.table, what);
         if place.is_none() {
             // More requests than a group's devices can have: a successor would not know of this one.
             self.mark_locked(&mut state, "more requests are in flight than the outbox can remember");
@@ -442,11 +463,11 @@ impl Stream {
     /// failure has been recorded. Whether its answer may have to wait: see [`Self::answerable`].
     #[expect(clippy::needless_pass_by_value, reason = "a request is finished once")]
     pub fn finish(&self, taken: Taken) -> bool {
+        let mut state = lock(&self.state);
         // Before the answer, and before anybody else gets the extent: a successor must not wait for what will not come.
         if let Some(entry) = taken.entry {
-            self.outbox.erase(entry);
+            self.outbox.erase(&mut state.table, entry);
         }
-        let mut state = lock(&self.state);
         let granted = state.order.release(taken.volume, taken.ticket);
         let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
         let idle = state.watching > 0 && state.order.in_flight() == 0;

@@ -5,11 +5,12 @@
 //! Generic over the ring, so that the same code runs behind ublk and behind the in-process front end of the tests.
 
 use crate::backing::Backing;
+use crate::clock;
 use crate::dirty_map::DirtyMap;
 use crate::regions::Pin;
 use crate::ring_io::RingIo;
 use crate::stream::direct::Ear;
-use crate::stream::{Entry, Stream};
+use crate::stream::{Entry, Receipt, Stream, Taken};
 use crate::work::Jobs;
 use control::answer::IoCounts;
 use record::fault::{Bug, bug};
@@ -17,6 +18,8 @@ use record::geometry::Extent;
 use record::ids::{Incarnation, VolumeId};
 use record::op::{Op, OpFlags};
 use std::cell::RefCell;
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ublk_device::buffer::IoBuffer;
@@ -146,15 +149,31 @@ impl Volume {
         Ok(self.backing.read(ring, extent, buffer).await?)
     }
 
+    // From here to the backing each wait that most requests do not need is asked for before it is awaited: a future costs its
+    // making, and something whenever a request goes on.
+
     async fn write<R: RingIo>(&self, extent: Extent, fua: bool, buffer: &[u8], ring: &R) -> Result<(), Errno> {
         let bytes = length(extent)?;
         let data = buffer.get(..bytes).ok_or(Errno::EINVAL)?;
         let flags = if fua { OpFlags::FUA } else { OpFlags::NONE };
-        let pin = self.pin(ring, extent).await?;
-        let mut taken = self.stream.take(self.entry(Op::Write, flags), extent, data, R::TELLS).await;
-        taken.turn().await;
+        let (pin, settled) = self.map.hold(extent);
+        let pin = if settled { pin } else { self.settle(ring, extent, pin).await? };
+        let entry = self.entry(Op::Write, flags);
+        let mut taken = match self.stream.take_at_once(entry, extent, data, R::TELLS) {
+            Ok(taken) => taken,
+            Err(woken) => {
+                woken.await;
+                self.stream.take(entry, extent, data, R::TELLS).await
+            }
+        };
+        if taken.waits() {
+            taken.turn().await;
+        }
         let done = self.backing.write(ring, extent, data, fua && !bug(Bug::FuaIgnored)).await;
-        self.conclude(extent, pin, taken, done).await
+        if let Some(waiting) = self.conclude(extent, pin, taken, done)? {
+            self.answer(waiting).await;
+        }
+        Ok(())
     }
 
     async fn zero<R: RingIo>(
@@ -165,7 +184,8 @@ impl Volume {
         fua: bool,
         ring: &R,
     ) -> Result<(), Errno> {
-        let pin = self.pin(ring, extent).await?;
+        let (pin, settled) = self.map.hold(extent);
+        let pin = if settled { pin } else { self.settle(ring, extent, pin).await? };
         let mut taken = self.stream.take(entry, extent, &[], R::TELLS).await;
         taken.turn().await;
         let mut done =
@@ -173,16 +193,18 @@ impl Volume {
         if fua && done.is_ok() {
             done = self.backing.flush(ring).await;
         }
-        self.conclude(extent, pin, taken, done).await
+        if let Some(waiting) = self.conclude(extent, pin, taken, done)? {
+            self.answer(waiting).await;
+        }
+        Ok(())
     }
 
-    /// Marks the regions of an extent, durably, before anything of it is laid or written (PROTOCOL R6). When a page of
-    /// the map cannot be written, recording ends, and the map says of itself that it is not to be believed. When not
-    /// even that can be stored, the host gets an error: a power cut would otherwise leave a write that the journal lacks
-    /// and nobody knows of.
-    async fn pin<R: RingIo>(&self, ring: &R, extent: Extent) -> Result<Pin, Errno> {
-        let (pin, marked) = self.map.pin(ring, extent).await;
-        if let Err(error) = marked {
+    /// Marks the regions of an extent, which are held, durably, before anything of it is laid or written (PROTOCOL R6). When a
+    /// page of the map cannot be written, recording ends, and the map says of itself that it is not to be believed. When
+    /// not even that can be stored, the host gets an error: a power cut would otherwise leave a write that the journal
+    /// lacks and nobody knows of.
+    async fn settle<R: RingIo>(&self, ring: &R, extent: Extent, pin: Pin) -> Result<Pin, Errno> {
+        if let Err(error) = self.map.settle(ring, extent).await {
             let (map, name) = (self.map.path().display(), &self.name);
             self.stream.mark(&format!("the dirty map {map} of volume {name} cannot be written: {error}"));
             if let Err(error) = self.map.distrust(ring).await {
@@ -195,37 +217,36 @@ impl Volume {
     }
 
     /// Gives the extent back, after saying what happened to it: a failed write leaves it unknown until it has been
-    /// read again (PROTOCOL R10). Only then the host gets its answer.
-    async fn conclude(
-        &self,
-        extent: Extent,
-        pin: Pin,
-        taken: crate::stream::Taken,
-        done: std::io::Result<()>,
-    ) -> Result<(), Errno> {
+    /// read again (PROTOCOL R10). Only then the host gets its answer; `Some`: behind [`Self::answer`].
+    fn conclude(&self, extent: Extent, pin: Pin, taken: Taken, done: io::Result<()>) -> Result<Option<Waiting>, Errno> {
         let receipt = taken.receipt();
-        let answer = match done {
+        let error = match done {
             Ok(()) => {
                 if self.stream.finish(taken) {
-                    self.stream.answerable(receipt).await;
+                    return Ok(Some(Waiting { receipt, pin }));
                 }
-                Ok(())
+                self.map.unpin(pin);
+                return Ok(None);
             }
-            Err(error) => {
-                tracing::warn!(volume = self.name, %extent, %error, "backing failed; the host is told, the extent will be read again");
-                self.map.regions().need_read(extent);
-                if taken.seq.is_some() && !bug(Bug::NoIndeterminate) {
-                    let entry = Entry { extent: Some(extent), ..self.entry(Op::Indeterminate, OpFlags::NONE) };
-                    if self.stream.lay(entry, &[]).is_some() && !self.jobs.push_reread(self.incarnation, extent) {
-                        self.stream.mark(&format!("too many writes to the backing of volume {} failed", self.name));
-                    }
-                }
-                self.stream.finish(taken);
-                Err(error.into())
-            }
+            Err(error) => error,
         };
+        tracing::warn!(volume = self.name, %extent, %error, "backing failed; the host is told, the extent will be read again");
+        self.map.regions().need_read(extent);
+        if taken.seq.is_some() && !bug(Bug::NoIndeterminate) {
+            let entry = Entry { extent: Some(extent), ..self.entry(Op::Indeterminate, OpFlags::NONE) };
+            if self.stream.lay(entry, &[]).is_some() && !self.jobs.push_reread(self.incarnation, extent) {
+                self.stream.mark(&format!("too many writes to the backing of volume {} failed", self.name));
+            }
+        }
+        self.stream.finish(taken);
         self.map.unpin(pin);
-        answer
+        Err(error.into())
+    }
+
+    /// Waits until the host may be answered for a request that is finished.
+    async fn answer(&self, waiting: Waiting) {
+        self.stream.answerable(waiting.receipt).await;
+        self.map.unpin(waiting.pin);
     }
 
     /// A flush is never shared with one that was already running (PROTOCOL R12); its record says that everything that
@@ -238,6 +259,14 @@ impl Volume {
         self.stream.answerable(receipt).await;
         Ok(())
     }
+}
+
+/// A request that is finished and whose host may have to wait for the journal.
+#[derive(Debug)]
+struct Waiting {
+    receipt: Receipt,
+    /// Its regions are held until the host is answered.
+    pin: Pin,
 }
 
 fn length(extent: Extent) -> Result<usize, Errno> {
@@ -265,11 +294,12 @@ impl Service for VolumeService {
 }
 
 impl QueueService for VolumeQueue {
-    async fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> Result<(), Errno> {
-        self.volume.serve(request.kind, buffer, ring).await
+    fn handle(&self, request: Request, buffer: &mut IoBuffer, ring: &Ring) -> impl Future<Output = Result<(), Errno>> {
+        self.volume.serve(request.kind, buffer, ring)
     }
 
     fn before_wait(&self, ring: &Ring) {
+        clock::new_turn();
         let heard_by = self.volume.stream.send_put_off();
         let mut ear = self.ear.borrow_mut();
         if ear.is_none() {

@@ -80,7 +80,7 @@ fn what_is_written_is_read_back_and_a_read_ends_with_the_file() {
     run(&ring, async {
         for dsync in [false, true] {
             let data: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
-            assert_eq!(ring.write_at(&file, 4096, &data, dsync).await.expect("write"), data.len());
+            ring.write_at(&file, 4096, &data, dsync).await.expect("write");
             ring.fsync(&file, dsync).await.expect("fsync");
             let mut back = vec![0xee; data.len() + 100];
             assert_eq!(ring.read_at(&file, 4096, &mut back).await.expect("read"), data.len());

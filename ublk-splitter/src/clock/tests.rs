@@ -34,3 +34,17 @@ fn labels_start_above_the_largest_one_known() {
     clock.raise(Label::from_nanos(70 * SECOND));
     assert!(clock.take(now(SECOND, 2 * SECOND)).0.nanos() > 70 * SECOND);
 }
+
+#[test]
+fn within_a_turn_it_is_the_time_of_its_first_record_and_without_turns_the_present() {
+    let passes = |since: std::time::Instant| while since.elapsed() < std::time::Duration::from_micros(1) {};
+    let first = of_host();
+    passes(std::time::Instant::now());
+    assert!(of_host().boot_ns > first.boot_ns, "this thread works in no turns");
+    new_turn();
+    let taken = of_host();
+    passes(std::time::Instant::now());
+    assert_eq!(of_host(), taken, "another one of the same turn");
+    new_turn();
+    assert!(of_host().boot_ns > taken.boot_ns && of_host().wall_ns > taken.wall_ns, "the next turn");
+}

@@ -33,7 +33,7 @@ impl Stream {
             let entry =
                 Entry { op: Op::Indeterminate, flags: OpFlags::NONE, volume: left.volume, extent: Some(left.extent) };
             self.lay(entry, &[]);
-            self.outbox.erase(at);
+            self.outbox.erase(&mut lock(&self.state).table, at);
             given_up.push(left);
         }
         given_up
