@@ -19,11 +19,26 @@ pub struct Ticket(u64);
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     ticket: Ticket,
-    extent: Extent,
-    /// Where it begins and ends, in sectors: compared with every request that comes.
-    bounds: (u64, u64),
+    bounds: Bounds,
     held: bool,
     reading: bool,
+}
+
+/// Where an extent begins and ends, in sectors: compared with every request that comes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    start: u64,
+    end: u64,
+}
+
+impl Bounds {
+    fn of(extent: Extent) -> Self {
+        Self { start: extent.start().index(), end: extent.end() }
+    }
+
+    fn overlap(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
 }
 
 /// The range lock of one group.
@@ -56,7 +71,8 @@ impl Order {
             return false;
         }
         let entries = self.volumes.get(&volume).map_or(&[][..], Vec::as_slice);
-        entries.iter().any(|e| e.reading && e.extent.overlaps(extent) && !bug(Bug::ResyncOverwrites))
+        let bounds = Bounds::of(extent);
+        entries.iter().any(|e| e.reading && e.bounds.overlap(bounds) && !bug(Bug::ResyncOverwrites))
     }
 
     fn enter(&mut self, volume: Incarnation, extent: Extent, reading: bool) -> (Ticket, bool) {
@@ -66,11 +82,11 @@ impl Order {
             Some(entries) => entries,
             None => self.volumes.entry(volume).or_default(),
         };
-        let bounds @ (start, end) = (extent.start().index(), extent.end());
-        let held = !entries.iter().any(|e| e.bounds.0 < end && start < e.bounds.1)
+        let bounds = Bounds::of(extent);
+        let held = !entries.iter().any(|e| e.bounds.overlap(bounds))
             || bug(Bug::SkipRangeLock)
             || (reading && bug(Bug::ResyncOverwrites));
-        entries.push(Entry { ticket, extent, bounds, held, reading });
+        entries.push(Entry { ticket, bounds, held, reading });
         self.reading += usize::from(reading);
         self.waiting += usize::from(!held);
         (ticket, held)
@@ -92,10 +108,10 @@ impl Order {
         }
         for i in at..entries.len() {
             let entry = entries[i];
-            if entry.held || !entry.extent.overlaps(gone.extent) {
+            if entry.held || !entry.bounds.overlap(gone.bounds) {
                 continue;
             }
-            if !entries[..i].iter().any(|e| e.extent.overlaps(entry.extent)) {
+            if !entries[..i].iter().any(|e| e.bounds.overlap(entry.bounds)) {
                 entries[i].held = true;
                 self.waiting -= 1;
                 granted.push(entry.ticket);

@@ -469,16 +469,21 @@ impl Stream {
             self.outbox.erase(&mut state.table, entry);
         }
         let granted = state.order.release(taken.volume, taken.ticket);
-        let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
         let idle = state.watching > 0 && state.order.in_flight() == 0;
         let waits = state.policy.mode == SplitMode::Sync;
-        drop(state);
+        // Mostly nobody.
+        if granted.is_empty() {
+            drop(state);
+        } else {
+            let woken: Vec<_> = granted.iter().filter_map(|ticket| state.waiting.remove(ticket)).collect();
+            drop(state);
+            for sender in woken {
+                // A receiver that is gone belongs to a queue that is gone.
+                let _ = sender.send(());
+            }
+        }
         if taken.reading {
             self.resumed.notify_waiters();
-        }
-        for sender in woken {
-            // A receiver that is gone belongs to a queue that is gone.
-            let _ = sender.send(());
         }
         if idle {
             self.changed.notify_all();

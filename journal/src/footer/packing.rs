@@ -122,8 +122,14 @@ pub(super) fn pack(out: &mut Vec<u8>, context: &mut Context, told: &Told<'_>) {
             packed.unsigned(u64::from(d.payload_bytes));
         }
         packed.signed(delta(before.place(d.payload_bytes), u64::from(d.payload_offset)));
-        out.extend_from_slice(packed.bytes());
-        out.extend(record.crcs.iter().flat_map(|crc| crc.to_le_bytes()));
+        // What most records have.
+        if let [crc] = &*record.crcs {
+            crc.to_le_bytes().into_iter().for_each(|byte| packed.byte(byte));
+            out.extend_from_slice(packed.bytes());
+        } else {
+            out.extend_from_slice(packed.bytes());
+            out.extend(record.crcs.iter().flat_map(|crc| crc.to_le_bytes()));
+        }
         before.advance(d);
     }
     out.extend_from_slice(&notes.concatenated(body));
@@ -272,7 +278,7 @@ fn apply(from: u64, delta: i64) -> u64 {
     from.wrapping_add(delta.cast_unsigned())
 }
 
-/// Some numbers, packed: at most `RECORD_BYTES_MAX` bytes, which is asked once for all of them.
+/// Some numbers, packed, and a checksum at most: at most `RECORD_BYTES_MAX` bytes, which is asked once for all of them.
 struct Packed {
     bytes: [u8; RECORD_BYTES_MAX],
     len: usize,
