@@ -375,11 +375,12 @@ impl Ring {
         Ok(())
     }
 
-    fn start(&self, entry: squeue::Entry, waker: &Waker, timespec: Option<Box<Timespec>>) -> io::Result<usize> {
+    fn start(&self, entry: &mut squeue::Entry, waker: &Waker, timespec: Option<Box<Timespec>>) -> io::Result<usize> {
         let key =
             self.shared.slots.borrow_mut().insert(Slot::Waiting { waker: waker.clone(), timespec, orphan: false });
+        entry.set_user_data(OURS | key as u64);
         // SAFETY: whoever made the `Operation` promised the memory; a timespec lives in the slot.
-        match unsafe { push(&entry.user_data(OURS | key as u64)) } {
+        match unsafe { push(entry) } {
             Ok(()) => {
                 self.shared.in_flight.set(self.shared.in_flight.get() + 1);
                 Ok(key)
@@ -496,21 +497,26 @@ impl Future for Operation {
     type Output = i32;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<i32> {
-        match std::mem::replace(&mut self.state, Stage::Done) {
+        let operation = &mut *self;
+        // The entry stays where it is until it is in the ring: it is eight words.
+        match &mut operation.state {
             Stage::New(entry) => {
-                let timespec = self.timespec.take();
-                match self.ring.start(entry, context.waker(), timespec) {
+                let started = operation.ring.start(entry, context.waker(), operation.timespec.take());
+                match started {
                     Ok(key) => {
-                        self.state = Stage::InFlight(key);
+                        operation.state = Stage::InFlight(key);
                         Poll::Pending
                     }
-                    Err(error) => Poll::Ready(-error.raw_os_error().unwrap_or(libc::EIO)),
+                    Err(error) => {
+                        operation.state = Stage::Done;
+                        Poll::Ready(-error.raw_os_error().unwrap_or(libc::EIO))
+                    }
                 }
             }
             Stage::InFlight(key) => {
-                let polled = self.ring.shared.slots.borrow_mut().poll(key, context);
-                if polled.is_pending() {
-                    self.state = Stage::InFlight(key);
+                let polled = operation.ring.shared.slots.borrow_mut().poll(*key, context);
+                if polled.is_ready() {
+                    operation.state = Stage::Done;
                 }
                 polled
             }

@@ -13,6 +13,10 @@ use std::io;
 pub struct Fixed {
     /// By address.
     buffers: Vec<Known>,
+    /// Where the first begins, and how far each begins behind the one before if they lie one behind the other in memory, as those
+    /// that are made together mostly do.
+    first: usize,
+    stride: usize,
 }
 
 #[derive(Debug)]
@@ -40,17 +44,17 @@ impl Fixed {
             })
             .collect();
         buffers.sort_by_key(|known| known.start);
-        Ok(Self { buffers })
+        let first = buffers.first().map_or(0, |known| known.start);
+        let behind = buffers.last().map_or(0, |known| known.start - first);
+        let stride = behind / buffers.len().saturating_sub(1).max(1);
+        Ok(Self { buffers, first, stride })
     }
 
-    /// Which buffer has this address, if they lie one behind the other in memory, as those that are made together mostly do.
-    fn likely(&self, address: usize) -> Option<usize> {
-        let (first, last) = (self.buffers.first()?, self.buffers.last()?);
-        let at = address
-            .checked_sub(first.start)?
-            .checked_div((last.start - first.start) / (self.buffers.len() - 1).max(1))?;
-        let known = self.buffers.get(at)?;
-        (address >= known.start && address - known.start < known.bytes).then_some(at)
+    /// The number of this memory if it is in the buffer where it likely is, and registered: as nearly always.
+    fn likely(&self, start: usize, len: usize) -> Option<u16> {
+        let known = self.buffers.get(start.checked_sub(self.first)?.checked_div(self.stride)?)?;
+        let into = start.checked_sub(known.start)?;
+        (into < known.registered && len <= known.registered - into).then_some(known.index)
     }
 
     /// The number under which the ring knows this memory; `None`: under none. `register` is asked to register so many
@@ -61,11 +65,12 @@ impl Fixed {
         register: impl FnOnce(u16, usize, usize) -> io::Result<()>,
     ) -> Option<u16> {
         let start = memory.as_ptr().addr();
-        let at = self.likely(start).or_else(|| {
-            let behind = self.buffers.partition_point(|known| known.start <= start);
-            behind.checked_sub(1)
-        });
-        let known = self.buffers.get_mut(at?)?;
+        let likely = self.likely(start, memory.len());
+        if likely.is_some() {
+            return likely;
+        }
+        let behind = self.buffers.partition_point(|known| known.start <= start);
+        let known = self.buffers.get_mut(behind.checked_sub(1)?)?;
         let end = start - known.start + memory.len();
         if end > known.bytes {
             return None;
