@@ -7,6 +7,7 @@ instructions, whatever the machine does. What is still being worked off when fio
 import contextlib
 import glob
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -37,11 +38,9 @@ JOBS = {
 # By the host's clock: few, since what counts is how long each took.
 WALL = {job: JOBS[job] for job in ("w4k_qd1", "w4k_qd16", "r4k_qd1", "r4k_qd16")}
 WALL_COUNT, PERCENTILES = 4000, ("50.000000", "99.000000", "99.900000")
-# Where how many requests are worked off at once is up to the scheduler, and costs some devices a fifth more or less from one time
-# to the next (rublk's): so often, and all of them count.
-REPEATED, REPEATS = ("w4k_qd16", "r4k_qd16"), 5
-# Of which another time is another thing: what a snapshot shares is copied once.
-ONCE = ("dm_thin_snapshot",)
+# A device whose thread works off so few requests at once, and so differently many from one start to the next, that what they cost
+# varies by a fifth: made anew so often, with what is measured before each time, and all of them count.
+VARIES, STARTS, VARYING = "rublk_loop", 5, ("w4k_qd1", "w4k_qd16")
 # What cannot be trimmed, and what is undisk.
 NO_TRIM, SPLITS = ("rublk_loop",), ("async", "sync")
 
@@ -95,10 +94,11 @@ def handed(pids):
     return total
 
 
-def measure(suite, name, device, rounds, pids=()):
+def measure(suite, name, device, rounds, pids=(), jobs=tuple(JOBS)):
     """What each load costs: I/Os a second of the instruction clock."""
     found = {}
-    for job, (rw, size, depth, count) in JOBS.items():
+    for job in jobs:
+        rw, size, depth, count = JOBS[job]
         if rw == "randtrim" and name in NO_TRIM:
             continue
         options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": count * rounds, "ioengine": "io_uring"}
@@ -109,28 +109,23 @@ def measure(suite, name, device, rounds, pids=()):
         worked_off(pids)
         bytes_before = handed(pids) if name in SPLITS else 0
         before = threads(pids)
+        load = Fio(device, [options], randseed=suite.seed)
+        load.child.wait(900)
+        # What it leaves to others; it is not in what fio measured.
+        late = worked_off(pids)
+        done = load.finish()[0]
         kind = {"randread": "read", "randtrim": "trim"}.get(rw, "write")
-        times = []
-        for _ in range(REPEATS if job in REPEATED and name not in ONCE else 1):
-            load = Fio(device, [options], randseed=suite.seed)
-            load.child.wait(900)
-            # What it leaves to others; it is not in what fio measured.
-            late = worked_off(pids)
-            done = load.finish()[0]
-            same("I/Os", done[kind]["total_ios"], count * rounds)
-            times.append((done[kind]["runtime"] * 1e6 + late, late))
-        requests = count * rounds * len(times)
-        late = sum(late for _, late in times)
-        speed = requests * 1e9 / sum(time for time, _ in times)
+        same("I/Os", done[kind]["total_ios"], count * rounds)
+        nanoseconds = done[kind]["runtime"] * 1e6 + late
+        speed = count * rounds * 1e9 / nanoseconds
         found[job] = speed
         if name in SPLITS and kind == "write":
-            found[f"bytes_{job}"] = (handed(pids) - bytes_before) / (requests * size)
+            found[f"bytes_{job}"] = (handed(pids) - bytes_before) / (count * rounds * size)
         if name in SPLITS:
-            spent = {thread: (ns - before.get(thread, 0)) / requests for thread, ns in threads(pids).items()}
+            spent = {thread: (ns - before.get(thread, 0)) / (count * rounds) for thread, ns in threads(pids).items()}
             parts = [f"{thread} {each:.0f}" for thread, each in sorted(spent.items(), key=lambda item: -item[1]) if each >= 100]
             suite.note(f"{name} {job}, instructions each by thread: {', '.join(parts)}")
-        each = ", ".join(f"{time / count / rounds:.0f}" for time, _ in times)
-        suite.note(f"{name} {job}: {speed:.0f} a second, instructions each {each}, {late / 1e6:.0f} ms of them late")
+        suite.note(f"{name} {job}: {speed:.0f} a second, {1e9 / speed:.0f} instructions each, {late / 1e6:.0f} ms of them late")
     return found
 
 
@@ -275,10 +270,16 @@ def drbd(protocol):
             run(*setup, "down", name, status=None)
 
 
+@contextlib.contextmanager
 def rublk():
     """rublk's loop target."""
     program = f"{os.environ['UNDISK_BIN']}/../vm/tools/bin/rublk"
-    return served(program, "add", "loop", "-n", "40", "-q", "1", "-d", "128", "-f", BELOW, "--foreground")
+    try:
+        with served(program, "add", "loop", "-n", "40", "-q", "1", "-d", "128", "-f", BELOW, "--foreground") as target:
+            yield target
+    finally:
+        # Its number stays taken otherwise.
+        run(program, "del", "-n", "40", status=None)
 
 
 LAYERS = {
@@ -346,6 +347,12 @@ def body(suite):
         with suite.case(f"{name}-is-measured"):
             with layer() as (device, pids):
                 found[name] = measure(suite, name, device, suite.rounds(1, 5), pids)
+            if name == VARIES:
+                starts = [found[name]]
+                while len(starts) < STARTS:
+                    with layer() as (device, pids):
+                        starts.append(measure(suite, name, device, suite.rounds(1, 5), pids, VARYING))
+                found[name] |= {job: statistics.harmonic_mean(start[job] for start in starts) for job in VARYING}
 
     with suite.case("figures"):
         with open(FIGURES, "w", encoding="ascii") as file:
