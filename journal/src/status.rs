@@ -7,7 +7,7 @@ use crate::place::Place;
 use crate::recovery::Damage;
 use crate::session::Watermarks;
 use crate::timeline::At;
-use record::op::Op;
+use record::op::{Op, RESERVED};
 use record::position::{ChunkNumber, JournalEpoch, Position};
 
 /// How many records of each operation.
@@ -19,7 +19,14 @@ pub struct OpCounts {
 
 /// More than the largest number of an operation.
 const OPS: usize = 64;
-const _: () = assert!((Op::Barrier.to_u8() as usize) < OPS, "the largest number has its place");
+const _: () = {
+    assert!((Op::Barrier.to_u8() as usize) < OPS, "the largest number has its place");
+    let mut at = 0;
+    while at < RESERVED.len() {
+        assert!((RESERVED[at] as usize) < OPS, "those of later releases too");
+        at += 1;
+    }
+};
 
 impl Default for OpCounts {
     fn default() -> Self {

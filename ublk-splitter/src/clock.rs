@@ -61,12 +61,13 @@ thread_local! {
 
 /// This thread works in turns, each on what has come in before it, and a new one begins: until the next, [`of_host`] answers with
 /// what it said first. So a request of a turn counts as taken after it came in and not after it was answered, as ever; only
-/// where in the turn, and so by how much less than the turn takes, is not told.
+/// where in the turn is not told: a turn copies and checksums what came in, which for large writes takes milliseconds.
 pub fn new_turn() {
     READS.set(Reads::Once);
 }
 
-/// The clocks of this host, now. That the wall clock was set shows within half a millisecond.
+/// The clocks of this host, now. That the wall clock was set shows within half a millisecond, to a thread that works in turns in the
+/// turn behind that.
 pub fn of_host() -> Now {
     match READS.get() {
         Reads::Has => return READ.get(),

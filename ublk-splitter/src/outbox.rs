@@ -257,7 +257,8 @@ impl Outbox {
         self.arena.store(layout::MODE_AT, mode as u64);
     }
 
-    /// The in-flight table, for whoever holds the group's lock: it is under that one, and has none of its own.
+    /// The in-flight table, for whoever holds the group's lock: it is under that one, and has none of its own. To be asked for
+    /// once: two would give out the same entries.
     pub fn table(&self) -> Table {
         Table::adopt(&self.arena, layout::table_at(self.slots)).0
     }

@@ -10,7 +10,8 @@ use crate::dirty_map::DirtyMap;
 use crate::regions::Pin;
 use crate::ring_io::RingIo;
 use crate::stream::direct::Ear;
-use crate::stream::{Entry, Receipt, Stream, Taken};
+use crate::stream::taking::{Receipt, Taken};
+use crate::stream::{Entry, Stream};
 use crate::work::Jobs;
 use control::answer::IoCounts;
 use record::fault::{Bug, bug};
@@ -149,13 +150,12 @@ impl Volume {
         Ok(self.backing.read(ring, extent, buffer).await?)
     }
 
-    // From here to the backing each wait that most requests do not need is asked for before it is awaited: a future costs its
-    // making, and something whenever a request goes on.
-
     async fn write<R: RingIo>(&self, extent: Extent, fua: bool, buffer: &[u8], ring: &R) -> Result<(), Errno> {
         let bytes = length(extent)?;
         let data = buffer.get(..bytes).ok_or(Errno::EINVAL)?;
         let flags = if fua { OpFlags::FUA } else { OpFlags::NONE };
+        // From here to the backing each wait that most writes do not need is asked for before it is awaited: a future costs its
+        // making, and something whenever a request goes on.
         let (pin, settled) = self.map.hold(extent);
         let pin = if settled { pin } else { self.settle(ring, extent, pin).await? };
         let entry = self.entry(Op::Write, flags);

@@ -29,6 +29,8 @@ use record::streams::{STREAMS_BYTES, Streams};
 const CHUNK_BYTES_MAX: u64 = 160 + STREAMS_BYTES as u64 / 8 * 9;
 /// Most bytes that a record takes beside its checksums.
 const RECORD_BYTES_MAX: usize = 64;
+// Operation, flags, volume, start, sectors, label, wall clock, bytes, place; and a checksum where there is one only.
+const _: () = assert!(1 + 1 + 5 + 10 + 10 + 10 + 5 + 5 + 10 + CRC_BYTES <= RECORD_BYTES_MAX);
 /// Beyond where any chunk starts.
 const OFFSET_MAX: u64 = crate::Create::SEGMENT_BYTES_MAX + (1 << 30);
 const WORD: usize = 8;

@@ -2,7 +2,8 @@
 //!
 //! Owns the waits that a group's policy asks for and what is said of them. In `async`, the default, nothing here waits.
 
-use super::{Link, Receipt, State, Stream};
+use super::taking::Receipt;
+use super::{Link, State, Stream};
 use crate::lag::Lag;
 use crate::lock::lock;
 use crate::outbox::Mode;

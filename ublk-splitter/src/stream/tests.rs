@@ -1,5 +1,6 @@
 //! The stream: numbers are dense, a full outbox stops recording and nothing else, a hold holds.
 
+use super::taking::Taken;
 use super::*;
 use crate::outbox::Owner;
 use crate::ring_io::block_on;

@@ -2,6 +2,7 @@
 //! together, one chunk at a time. Method: a stream, a road that notes what goes over it, and somebody who plays the link's
 //! thread.
 
+use super::super::taking::{Receipt, Taken};
 use super::super::tests::{SESSION, extent, stream};
 use super::super::*;
 use super::{Direct, Ear, Road, Tells};
