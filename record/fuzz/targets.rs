@@ -9,7 +9,8 @@ use record::checksum::{Salt, crc32c};
 use record::chunk::{
     Body, BodyHeader, CRC_BYTES, DESCRIPTOR_BYTES, FIXED_BYTES, HEADER_BYTES_MAX, MAGIC, VERSION, header_len,
 };
-use record::conversation::{FRAME_HEAD_BYTES, Message, ToAppliance, ToSplitter};
+use record::conversation::frame::{FRAME_HEAD_BYTES, Message};
+use record::conversation::{ToAppliance, ToSplitter};
 use record::header::{self, ChunkHeader};
 use record::ids::JournalId;
 use record::member::{BookmarkNote, JoinNote, RollbackNote, SessionNote};

@@ -4,7 +4,8 @@
 
 use record::checksum::crc32c;
 use record::chunk::Body;
-use record::conversation::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Message, ToAppliance, ToSplitter, frame_head};
+use record::conversation::frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Message, frame_head};
+use record::conversation::{ToAppliance, ToSplitter};
 use record::header::ChunkHeader;
 use record::ids::JournalId;
 use record::member::JoinNote;

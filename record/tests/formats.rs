@@ -9,7 +9,7 @@
 mod samples;
 
 use record::chunk::Body;
-use record::conversation::{FRAME_HEAD_BYTES, Message, frame_head};
+use record::conversation::frame::{FRAME_HEAD_BYTES, Message, frame_head};
 use record::header::{ChunkHeader, HEADER_BYTES};
 use std::path::PathBuf;
 

@@ -166,7 +166,7 @@ fn notes() {
 #[test]
 fn the_corpus_holds_every_sample() {
     use record::build::BodyBuilder;
-    use record::conversation::{FRAME_HEAD_BYTES, Message};
+    use record::conversation::frame::{FRAME_HEAD_BYTES, Message};
     use record::position::{Session, StreamSeq};
 
     let freeze = std::env::var_os("UNDISK_FREEZE").is_some_and(|mode| mode == "write");

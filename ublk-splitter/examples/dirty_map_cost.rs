@@ -40,7 +40,8 @@ fn main() -> io::Result<()> {
 /// As a write does: hold, and let go.
 fn once(map: &DirtyMap, block: u64) -> io::Result<()> {
     let extent = Extent::new(block * BLOCK_SECTORS, BLOCK_SECTORS).ok_or_else(|| io::Error::other("no extent"))?;
-    let (held, marked) = block_on(map.pin(&Blocking, extent));
+    let (held, settled) = map.hold(extent);
+    let marked = if settled { Ok(()) } else { block_on(map.settle(&Blocking, extent)) };
     map.unpin(held);
     marked
 }

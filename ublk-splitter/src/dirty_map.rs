@@ -167,24 +167,15 @@ impl DirtyMap {
         self.write_header_locked(ring, &writing, |header| header.distrusted = true).await
     }
 
-    /// Holds the regions of an extent that is about to be changed; when this is done, their bits are durable. An error
-    /// means that they are not, and that the regions are held all the same.
-    pub async fn pin(&self, ring: &impl RingIo, extent: Extent) -> (Pin, io::Result<()>) {
-        let (pin, settled) = self.hold(extent);
-        if settled {
-            return (pin, Ok(()));
-        }
-        (pin, self.settle(ring, extent).await)
-    }
-
-    /// The first half of [`Self::pin`], which does no I/O: holds the regions. Where it answers `false` their bits are not
-    /// durable yet, and nothing may be changed before [`Self::settle`] has made them so.
+    /// Holds the regions of an extent that is about to be changed. Where it answers `false` their bits are not durable yet,
+    /// and nothing may be changed before [`Self::settle`] has made them so.
     pub fn hold(&self, extent: Extent) -> (Pin, bool) {
         let mut regions = lock(&self.regions);
         (regions.pin(extent), regions.is_settled(extent))
     }
 
-    /// The second half: makes the bits of regions that are held durable.
+    /// Makes the bits of regions that are held durable. An error means that they are not, and that the regions are held all
+    /// the same.
     pub async fn settle(&self, ring: &impl RingIo, extent: Extent) -> io::Result<()> {
         if bug(Bug::DirtyBitLate) {
             return Ok(());

@@ -78,6 +78,7 @@ impl Order {
     fn enter(&mut self, volume: Incarnation, extent: Extent, reading: bool) -> (Ticket, bool) {
         self.last += 1;
         let ticket = Ticket(self.last);
+        // There already, but for the first request: looking costs less than `entry`, which is ready to put it in.
         let entries = match self.volumes.get_mut(&volume) {
             Some(entries) => entries,
             None => self.volumes.entry(volume).or_default(),

@@ -7,7 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use record::chunk::Body;
-use record::conversation::{FRAME_HEAD_BYTES, Member, Message as _, ToAppliance, ToSplitter, frame_head};
+use record::conversation::frame::{FRAME_HEAD_BYTES, Message as _, frame_head};
+use record::conversation::{Member, ToAppliance, ToSplitter};
 use record::digest::Digest;
 use record::geometry::Extent;
 use record::ids::{BootId, GroupId, Incarnation, JournalId, SplitterId, VolumeId};

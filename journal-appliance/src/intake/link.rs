@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 use control::error::ControlError;
 use control::socket::SocketFile;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use record::conversation::{
-    Continuation, FRAME_HEAD_BYTES, Message, Relied, ToAppliance, ToSplitter, VERSION, frame_head,
-};
+use record::conversation::frame::{FRAME_HEAD_BYTES, Message, frame_head};
+use record::conversation::{Continuation, Relied, ToAppliance, ToSplitter, VERSION};
 use record::ids::{GroupId, SplitterId};
 use record::position::SplitterIncarnation;
 

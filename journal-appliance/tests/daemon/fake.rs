@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use record::build::BodyBuilder;
 use record::chunk::Descriptor;
-use record::conversation::{
-    Bytes, Continuation, FRAME_HEAD_BYTES, Member, Message, ToAppliance, ToSplitter, VERSION, VolumeExtent, frame_head,
-};
+use record::conversation::frame::{FRAME_HEAD_BYTES, Message, frame_head};
+use record::conversation::{Bytes, Continuation, Member, ToAppliance, ToSplitter, VERSION, VolumeExtent};
 use record::geometry::Extent;
 use record::ids::{GroupId, Incarnation, JournalId, SplitterId};
 use record::member::BookmarkNote;

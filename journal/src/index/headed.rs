@@ -89,6 +89,7 @@ impl<I> HeadedIndex<I> {
 impl<I: Index> Index for HeadedIndex<I> {
     fn insert(&mut self, volume: Incarnation, extent: Extent, position: Position, content: Content) {
         self.behind.insert(volume, extent, position, content);
+        // There already, but for the first record: looking costs less than `entry`, which is ready to put it in.
         let live = match self.volumes.get_mut(&volume) {
             Some(live) => live,
             None => self.volumes.entry(volume).or_insert_with(Live::new),

@@ -1,5 +1,6 @@
 //! Every message comes back from its frame; cut, flipped, contradictory or invented bytes are refused.
 
+use super::frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameError, Message, frame_head};
 use super::*;
 use proptest::prelude::*;
 

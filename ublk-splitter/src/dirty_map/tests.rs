@@ -20,8 +20,14 @@ fn ext(region: u64) -> Extent {
     Extent::new(region * REGION_SECTORS, 1).unwrap()
 }
 
+/// As a write does it.
+fn pinned(map: &DirtyMap, ring: &impl RingIo, region: u64) -> (Pin, io::Result<()>) {
+    let (pin, settled) = map.hold(ext(region));
+    (pin, if settled { Ok(()) } else { block_on(map.settle(ring, ext(region))) })
+}
+
 fn touch(map: &DirtyMap, region: u64) {
-    let (pin, done) = block_on(map.pin(&Blocking, ext(region)));
+    let (pin, done) = pinned(map, &Blocking, region);
     done.unwrap();
     map.unpin(pin);
 }
@@ -132,7 +138,7 @@ fn a_map_with_a_page_that_cannot_be_written_is_believed_by_nobody_until_it_can()
     let dir = tempfile::tempdir().unwrap();
     let map = open(&dir);
     let ring = Broken { headers_too: false };
-    let (pin, done) = block_on(map.pin(&ring, ext(5)));
+    let (pin, done) = pinned(&map, &ring, 5);
     done.unwrap_err();
     block_on(map.distrust(&ring)).unwrap();
     map.unpin(pin);
@@ -141,7 +147,7 @@ fn a_map_with_a_page_that_cannot_be_written_is_believed_by_nobody_until_it_can()
     drop(map);
     let map = open(&dir);
     assert_eq!(map.regions().dirty(), 1, "it is believed again");
-    block_on(map.pin(&ring, ext(9))).1.unwrap_err();
+    pinned(&map, &ring, 9).1.unwrap_err();
     block_on(map.distrust(&ring)).unwrap();
     drop(map);
     assert_eq!(open(&dir).regions().dirty(), REGIONS);
@@ -152,6 +158,6 @@ fn a_map_of_which_nothing_can_be_written_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let map = open(&dir);
     let ring = Broken { headers_too: true };
-    block_on(map.pin(&ring, ext(5))).1.unwrap_err();
+    pinned(&map, &ring, 5).1.unwrap_err();
     block_on(map.distrust(&ring)).unwrap_err();
 }

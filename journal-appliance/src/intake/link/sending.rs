@@ -7,7 +7,8 @@
 use super::{LinkId, Peer};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
-use record::conversation::{Message, ToSplitter};
+use record::conversation::ToSplitter;
+use record::conversation::frame::Message;
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;

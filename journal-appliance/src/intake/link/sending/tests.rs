@@ -1,7 +1,7 @@
 //! Frames arrive whole and in order, whether they went out at once, in part, or had to wait.
 
 use super::*;
-use record::conversation::{FRAME_HEAD_BYTES, frame_head};
+use record::conversation::frame::{FRAME_HEAD_BYTES, frame_head};
 use std::io::Read;
 
 /// A frame of about so many bytes that says its number.
