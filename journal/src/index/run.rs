@@ -220,9 +220,10 @@ impl Log {
 
     /// A run of all of it, whose newest position is `last`.
     pub(crate) fn seal(self, last: Position, seal: u32) -> RunData {
-        let sorted = by_region(&self.entries);
+        let sorted = by_region(self.entries);
         let id = RunId { first: self.first, last, level: 0, seal };
         let mut building = Building::new(id);
+        building.entries.reserve_exact(sorted.len());
         let mut group = Vec::new();
         for of_region in sorted.chunk_by(|a, b| a.0 == b.0) {
             group.clear();
@@ -247,13 +248,14 @@ const MANY: usize = 1024;
 /// A log's entries by region, newest first within each. They came in order, and those of one record from its start on: so
 /// backwards they are newest first, and a stable sort by region is all that is needed. With few digits that differ it
 /// costs a fraction of comparing.
-fn by_region(entries: &[(u64, Entry)]) -> Vec<(u64, Entry)> {
-    let mut sorted: Vec<(u64, Entry)> = entries.iter().rev().copied().collect();
+fn by_region(entries: Vec<(u64, Entry)>) -> Vec<(u64, Entry)> {
+    let mut sorted = entries;
+    sorted.reverse();
     if sorted.len() < MANY {
         sorted.sort_by_key(|(key, _)| *key);
         return sorted;
     }
-    let differing = entries.iter().fold(0, |bits, (key, _)| bits | (key ^ entries[0].0));
+    let differing = sorted.iter().fold(0, |bits, (key, _)| bits | (key ^ sorted[0].0));
     let mut other = sorted.clone();
     for shift in (0..u64::BITS).step_by(DIGIT as usize) {
         let mask = (1 << DIGIT) - 1;

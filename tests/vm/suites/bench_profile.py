@@ -43,8 +43,6 @@ def body(suite):
                     rw, size, depth, count = bench_vm.JOBS[job]
                     options = {"rw": rw, "bs": size, "size": bench_vm.SIZE, "iodepth": depth, "ioengine": "io_uring",
                                "number_ios": count}
-                    if rw.startswith("rand"):
-                        options["norandommap"] = True
                     Fio(device, [{**options, "number_ios": count // 5}], randseed=suite.seed).finish(timeout=900)
                     bench_vm.worked_off(pids)
                     counted(f"{layer}-{job}-before")

@@ -39,7 +39,7 @@ JOBS = {
 WALL = {job: JOBS[job] for job in ("w4k_qd1", "w4k_qd16", "r4k_qd1", "r4k_qd16")}
 WALL_COUNT, PERCENTILES = 4000, ("50.000000", "99.000000", "99.900000")
 # A device whose thread works off so few requests at once, and so differently many from one start to the next, that what they cost
-# varies by a fifth: made anew so often, with what is measured before each time, and all of them count.
+# varies by a tenth: made anew so often, with what is measured before each time, and all of them count.
 VARIES, STARTS, VARYING = "rublk_loop", 5, ("w4k_qd1", "w4k_qd16")
 # What cannot be trimmed, and what is undisk.
 NO_TRIM, SPLITS = ("rublk_loop",), ("async", "sync")
@@ -102,8 +102,6 @@ def measure(suite, name, device, rounds, pids=(), jobs=tuple(JOBS)):
         if rw == "randtrim" and name in NO_TRIM:
             continue
         options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": count * rounds, "ioengine": "io_uring"}
-        if rw.startswith("rand"):
-            options["norandommap"] = True
         # What is needed for the first time (memory, threads, a segment) is not what a request costs.
         Fio(device, [{**options, "number_ios": count // 5}], randseed=suite.seed).finish(timeout=900)
         worked_off(pids)
@@ -134,8 +132,7 @@ def latencies(suite, name, device):
     microseconds that half, 99 and 99.9 % of them took at most."""
     found = {}
     for job, (rw, size, depth, _) in WALL.items():
-        options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": WALL_COUNT, "ioengine": "io_uring",
-                   "norandommap": True}
+        options = {"rw": rw, "bs": size, "size": SIZE, "iodepth": depth, "number_ios": WALL_COUNT, "ioengine": "io_uring"}
         Fio(device, [{**options, "number_ios": WALL_COUNT // 5}], randseed=suite.seed).finish(timeout=900)
         done = Fio(device, [options], randseed=suite.seed).finish(timeout=900)[0]["read" if rw == "randread" else "write"]
         times = [done["clat_ns"]["percentile"][percentile] / 1000 for percentile in PERCENTILES]

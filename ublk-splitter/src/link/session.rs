@@ -10,8 +10,8 @@ use std::time::Duration;
 pub const CHUNKS_IN_FLIGHT: usize = 4;
 /// With so many on their way, not even a flush closes a chunk that is not full: gathering costs nobody anything then.
 pub const CHUNKS_IN_FLIGHT_SMALL: usize = 2;
-/// How long a chunk may be held open to gather records.
-pub const GATHER: Duration = Duration::from_millis(5);
+/// How long a chunk may be held open to gather records. Nobody waits for it: whoever does has the chunk closed.
+pub const GATHER: Duration = Duration::from_millis(10);
 /// The same while no record in it has a payload: a description of a discard or of zeros takes 64 bytes and a chunk of its
 /// own 8 KiB, so a host that writes zeros slowly would fill the journal with chunks.
 pub const GATHER_BARE: Duration = Duration::from_millis(500);

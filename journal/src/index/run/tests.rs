@@ -73,6 +73,6 @@ fn many_entries_are_sorted_as_comparing_them_would() {
         }
         let mut wanted = log.entries.clone();
         wanted.sort_unstable_by_key(|(key, entry)| (*key, std::cmp::Reverse(*entry)));
-        assert!(by_region(&log.entries) == wanted, "{count} records over {regions} regions of {volumes} volumes");
+        assert!(by_region(log.entries) == wanted, "{count} records over {regions} regions of {volumes} volumes");
     }
 }
